@@ -1,0 +1,32 @@
+"""What can go wrong that is worth a sentence: one root, a few kinds, an exit code each."""
+
+from __future__ import annotations
+
+__all__ = ["DotsError", "NonFiniteError", "RecipeError"]
+
+
+class DotsError(Exception):
+    """A failure with a message for the person at the keyboard.
+
+    The message says what is wrong and where (file, tensor or key), what was expected, what was
+    found and what to do. Our commands print it without a traceback and exit with `exit_code`:
+    2 for a mistake in what was given to us, 1 for a failure of ours.
+    """
+
+    exit_code = 2
+
+
+class RecipeError(DotsError):
+    """A recipe that cannot be merged or tuned as it is written."""
+
+
+class NonFiniteError(DotsError):
+    """NaN or infinity in an input tensor, or arithmetic that leaves the range of its dtype.
+
+    `input` says which tensor it is: 0 for the base, i for the i-th source, None if no input is to
+    blame.
+    """
+
+    def __init__(self, message: str, *, input: int | None = None) -> None:
+        super().__init__(message)
+        self.input = input
