@@ -66,7 +66,7 @@ def _names(tensor: str | None, models: Sequence[Hashable]) -> Iterator[None]:
         else:
             message = (
                 f"tensor {tensor} of {models[error.input]}: {error}. The checkpoint is damaged or "
-                "its training diverged: `dots-check --deep RECIPE` lists every such tensor."
+                "its training diverged; `dots-check --deep RECIPE` looks through all tensors."
             )
         raise NonFiniteError(message, input=error.input) from None
 

@@ -198,7 +198,9 @@ def test_merge_equals_the_oracle(
     """
     base, *tuned = trio
     selections = [select(base, source, density) for source in tuned]
-    want, largest = merged_in_float64(base, tuned, [(s.threshold, s.scale) for s in selections], pair)
+    want, largest = merged_in_float64(
+        base, tuned, [(s.threshold, s.scale) for s in selections], pair
+    )
     limit = torch.finfo(base.dtype).max
     assume(np.all(largest < limit / 4))
     got = combine(base, tuned, selections, pair)
