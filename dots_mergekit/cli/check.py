@@ -1,0 +1,71 @@
+"""dots-check: say what is wrong with a merge before it starts."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+
+from dots_mergekit.cli import command
+
+__all__ = ["main"]
+
+_DESCRIPTION = """\
+Check a merge before it starts: the recipe's keys and values, its checkpoints, this machine.
+
+Weight files are judged by their headers, so this takes seconds at any size. Nothing is
+downloaded and no code from a checkpoint is run. One line is printed for each finding,
+the gravest first:
+
+  error    the merge would fail, or its result would be meaningless
+  warning  the merge would run, but not do what one may expect
+  note     good to know
+"""
+
+_EPILOG = """\
+examples:
+  dots-check recipes/quickstart.yml              is this recipe ready to merge?
+  dots-check recipes/quickstart.yml --out out    ... and does the result fit on that disk?
+  dots-check recipes/quickstart.yml --deep       ... and is every weight a finite number?
+
+Model paths in a recipe count from the current directory, as for mergekit-yaml.
+
+exit codes: 0 no error found, 2 at least one error
+"""
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `dots-check` and give its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="dots-check",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("recipe", metavar="RECIPE", help="a mergekit YAML, of any merge method")
+    parser.add_argument(
+        "--out", metavar="DIR", help="where the merge is to be written: checks access and space"
+    )
+    parser.add_argument(
+        "--deep", action="store_true", help="read every weight and look for NaN and infinity"
+    )
+    options = parser.parse_args(argv)
+
+    # Late: these bring torch and mergekit, which --help and mistyped options do not need.
+    from dots_mergekit.checking import check
+    from dots_mergekit.recipe import Recipe
+
+    # Our findings say what these would log on the way.
+    logging.basicConfig(level=logging.CRITICAL)
+    for library in ("transformers", "huggingface_hub"):
+        logging.getLogger(library).setLevel(logging.CRITICAL)
+    findings = check(Recipe.read(options.recipe), out=options.out, deep=options.deep)
+    for finding in findings:
+        print(finding)
+    return 2 if any(finding.severity == "error" for finding in findings) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
