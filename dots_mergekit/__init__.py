@@ -4,9 +4,16 @@ Importing this package makes mergekit know `merge_method: dots`, at once or as s
 imported. It imports neither torch nor mergekit: what is heavy loads where it is used.
 """
 
-from __future__ import annotations
-
 from dots_mergekit import autoload
+
+TYPE_CHECKING = False  # type checkers take it as true; importing `typing` costs more than all this
+if TYPE_CHECKING:
+    from dots_mergekit.checking import check as check
+    from dots_mergekit.errors import DotsError as DotsError
+    from dots_mergekit.kernel import Selection as Selection
+    from dots_mergekit.kernel import combine as combine
+    from dots_mergekit.kernel import select as select
+    from dots_mergekit.recipe import Recipe as Recipe
 
 __version__ = "0.1.0"
 

@@ -32,17 +32,19 @@ from dots_mergekit.errors import NonFiniteError
 
 __all__ = ["Selection", "combine", "select"]
 
-_CHUNK = {"cpu": 1 << 20, "cuda": 1 << 24}
+_CHUNK = {"cpu": 1 << 18, "cuda": 1 << 24}
 """Entries per chunk: on a CPU few enough to stay in cache, on a GPU enough to fill it."""
 
-_SERIAL = 1 << 15
-"""Below this many entries torch does not split an operation, so neither do we."""
+_BIN_BITS = 13
+"""A histogram has at most 2**13 bins, few enough to stay in cache beside a chunk."""
 
-_DIGIT_BITS = 16
-_LANE_BITS = 2
-"""Histograms keep 2**_LANE_BITS counters per bin, by position. Heavy ties, which every RLVR task
-vector of a bfloat16 checkpoint has, would otherwise make a core wait for its own last increment:
-without lanes a tied tensor takes 1.7 times as long as a continuous one."""
+_SAMPLE = 1 << 13
+_GUESS_FROM = 1 << 16
+"""From this many entries on, looking at `_SAMPLE` of them first is worth it."""
+
+_LANES = 8
+"""Entries outside the bracket are counted in 8 bins at either end, by position: were it one bin, a
+core would wait for its own last increment of it."""
 
 _T = TypeVar("_T")
 _DTYPES = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
@@ -68,8 +70,10 @@ def select(base: Tensor, tuned: Tensor, density: float, *, rescale: bool = True)
     t = 0. Density 1, a zero task vector and an empty tensor give t = 0, s = 1: plain task
     arithmetic.
 
-    The selection is exact: a radix select over the bit pattern of |τ|, 16 bits a pass, two passes
-    in float32. It sorts nothing, and ties do not slow it down.
+    The selection is exact: histograms of the bit patterns of |τ|, each of a bracket that the one
+    before it found. A sample gives the first bracket, so that two passes settle nearly every
+    tensor; should it mislead, or the tensor be too small to sample, one or two more do. Nothing is
+    sorted, and ties do not slow it down.
 
     Args:
         base: tensor of the base model: any shape and strides, bf16, fp16, fp32 or fp64.
@@ -94,32 +98,38 @@ def select(base: Tensor, tuned: Tensor, density: float, *, rescale: bool = True)
     rank = max(1, math.floor(density * n))
 
     dtype = _compute_dtype(base, tuned)
-    width = torch.finfo(dtype).bits
-    infinity = _bits_of(math.inf, dtype) >> (width - _DIGIT_BITS)
-    total = above = 0.0
-    prefix: int | None = None
-    for shift in range(width - _DIGIT_BITS, -1, -_DIGIT_BITS):
-        above, counts = _scan(base, tuned, prefix, shift)
-        if prefix is None:
-            total = above
-            if counts[infinity:].any() or not math.isfinite(total):
-                raise _non_finite(base, [tuned], f"the difference exceeds the range of {dtype}")
+    flat_base, flat_tuned = base.reshape(-1), tuned.reshape(-1)
+    top = 1 << (torch.finfo(dtype).bits - 1)
+    low, high = _guess(flat_base, flat_tuned, rank / n) if n >= _GUESS_FROM else (0, top)
+    total: float | None = None
+    while True:
+        shift = max(0, (high - low - 1).bit_length() - _BIN_BITS)
+        seen = _count(flat_base, flat_tuned, low, high, shift, measure=total is None)
+        if total is None:
+            total = seen.squares
+            if not math.isfinite(total):
+                overflow = f"the difference, or its norm, exceeds the range of {dtype}"
+                raise _non_finite(base, [tuned], overflow)
             if total == 0:
                 return Selection(threshold=0.0, scale=1.0)
-        # at_least[i]: how many entries of this prefix have one of its i + 1 highest digits
-        at_least = counts.flip(0).cumsum(0)
-        i = int(torch.searchsorted(at_least, rank))
-        rank -= int(at_least[i - 1]) if i else 0
-        digit = len(counts) - 1 - i
-        prefix = ((prefix or 0) << _DIGIT_BITS) | digit
-    assert prefix is not None
-    threshold = _float_of(prefix, dtype)
+        # at_least[i]: how many entries lie above the bracket or in its i + 1 highest bins
+        at_least = seen.counts.flip(0).cumsum(0) + seen.above
+        if rank <= seen.above:  # the guess was too low
+            low, high = high, top
+        elif rank > at_least[-1]:  # too high
+            low, high = 0, low
+        else:
+            highest_bins = int(torch.searchsorted(at_least, rank)) + 1
+            low += (len(seen.counts) - highest_bins) << shift
+            if shift == 0:
+                break
+            high = min(high, low + (1 << shift))
+    threshold = _float_of(low, dtype)
     if not rescale or threshold == 0:
         return Selection(threshold, scale=1.0)
-    # The last digit completes the bit pattern, so the kept entries of the last prefix are known by
-    # value and count without another pass.
-    tail = torch.arange(prefix, prefix + i + 1, dtype=_int_dtype(dtype)).view(dtype).double()
-    kept = above + float((counts[digit:] * tail.square()).sum())
+    # A bin is one value now, so what is kept of the bracket is known by value and count.
+    values = torch.arange(low, low + highest_bins, dtype=_int_dtype(dtype)).view(dtype).double()
+    kept = seen.squares_above + float((seen.counts[-highest_bins:] * values.square()).sum())
     # Float64 differences below 1e-162 have squares that vanish.
     return Selection(threshold, scale=math.sqrt(total / kept) if kept > 0 else 1.0)
 
@@ -216,50 +226,75 @@ def combine(
     return out
 
 
-def _scan(base: Tensor, tuned: Tensor, prefix: int | None, shift: int) -> tuple[float, Tensor]:
-    """One pass of the radix select over |τ|, whose bit patterns sort as its values do.
+@dataclass(frozen=True)
+class _Seen:
+    """What one pass over |τ| saw of a bracket of bit patterns [low, high)."""
 
-    Counts the digit that starts at bit `shift` among the entries whose bits above that digit equal
-    `prefix` (all entries if None), and sums τ² over the entries whose bits above it exceed
-    `prefix` (all entries if None), in float64.
-    """
+    counts: Tensor
+    """Entries in each bin of 2**shift bit patterns, from `low` up."""
+    above: int
+    """Entries at or above `high`."""
+    squares: float
+    """Σ τ², if it was to be measured."""
+    squares_above: float
+    """Σ τ² over the entries at or above `high`, if a bin is one bit pattern."""
+
+
+def _guess(base: Tensor, tuned: Tensor, share: float) -> tuple[int, int]:
+    """A bracket that very likely holds the threshold: four standard errors of a sample's rank."""
+    # Odd, so that the sample does not sit in a few columns of a matrix.
+    stride = base.numel() // _SAMPLE | 1
+    dtype = _compute_dtype(base, tuned)
+    sample = (tuned[::stride].to(dtype) - base[::stride].to(dtype)).abs_()
+    size = sample.numel()
+    margin = 4 * math.sqrt(size * share * (1 - share)) + 1
+    bits = sample.view(_int_dtype(dtype))
+
+    def ranked(rank: float) -> int:
+        return int(bits.kthvalue(size + 1 - min(size, max(1, round(rank)))).values)
+
+    return ranked(size * share + margin), ranked(size * share - margin) + 1
+
+
+def _count(base: Tensor, tuned: Tensor, low: int, high: int, shift: int, *, measure: bool) -> _Seen:
+    """One pass over |τ|, whose bit patterns sort as its values do: a histogram of [low, high)."""
     dtype = _compute_dtype(base, tuned)
     int_dtype = _int_dtype(dtype)
-    first = prefix is None
-    origin = (prefix or 0) << (shift + _DIGIT_BITS)
-    # The largest value whose bits above the digit do not exceed the prefix.
-    ceiling = 0.0 if first else _float_of(origin + (1 << (shift + _DIGIT_BITS)) - 1, dtype)
-    bins = 1 << _DIGIT_BITS
-    flat_base, flat_tuned = base.reshape(-1), tuned.reshape(-1)
+    bins = -(-(high - low) >> shift)
+    ceiling = _float_of(high - 1, dtype)
+    lane = torch.arange(512, dtype=int_dtype, device=base.device) % _LANES
 
-    def work(chunks: Sequence[slice]) -> tuple[list[float], Tensor]:
+    def work(chunks: Sequence[slice]) -> tuple[Tensor, list[float], list[float]]:
         size = min(_chunk(base), base.numel())
-        delta, other = (torch.empty(size, dtype=dtype, device=base.device) for _ in range(2))
-        squares = torch.empty(size, dtype=torch.float64, device=base.device)
-        digits = torch.empty(size, dtype=int_dtype, device=base.device)
-        lane = torch.arange(size, dtype=int_dtype, device=base.device) % (1 << _LANE_BITS)
-        # One bin below and one above the digit's own, for the entries outside the prefix.
-        counts = torch.zeros((bins + 2) << _LANE_BITS, dtype=torch.int64, device=base.device)
-        sums = []
+        # Room for whole rows: what lies beyond a short chunk is computed with, but not counted.
+        rows = torch.empty(-(-size // len(lane)), len(lane), dtype=int_dtype, device=base.device)
+        delta, other = torch.empty(size, dtype=dtype, device=base.device), rows.view(dtype).view(-1)
+        wide = torch.empty(size, dtype=torch.float64, device=base.device)
+        counts = torch.zeros(bins + 2 * _LANES, dtype=torch.int64, device=base.device)
+        squares, squares_above = [], []
         for chunk in chunks:
             m = chunk.stop - chunk.start
-            tau = delta[:m].copy_(flat_tuned[chunk])
-            tau.sub_(other[:m].copy_(flat_base[chunk])).abs_()
-            digit = digits[:m]
-            torch.sub(tau.view(int_dtype), origin, out=digit)
-            digit.bitwise_right_shift_(shift).clamp_(-1, bins).add_(1)
-            digit.bitwise_left_shift_(_LANE_BITS).bitwise_or_(lane[:m])
-            counts += torch.bincount(digit, minlength=counts.numel())
-            if not first:
+            tau = delta[:m].copy_(tuned[chunk])
+            tau.sub_(other[:m].copy_(base[chunk])).abs_()
+            place = rows.view(-1)[:m]
+            torch.sub(tau.view(int_dtype), low, out=place)
+            if shift:
+                place.bitwise_right_shift_(shift)
+            torch.maximum(rows, -1 - lane, out=rows)
+            torch.minimum(rows, bins + lane, out=rows)
+            counts += torch.bincount(place.add_(_LANES), minlength=len(counts))
+            if measure:
+                squares.append(float(wide[:m].copy_(tau).square_().sum()))
+            if shift == 0:
                 _keep_above(tau, ceiling)
-            square = squares[:m].copy_(tau)
-            sums.append(float(torch.sum(square.mul_(square))))
-        return sums, counts.view(-1, 1 << _LANE_BITS).sum(dim=1)[1:-1]
+                squares_above.append(float(wide[:m].copy_(tau).square_().sum()))
+        return counts, squares, squares_above
 
     parts = _run(work, base)
+    counts = torch.stack([part[0] for part in parts]).sum(dim=0).cpu()
     # Sorted, so that the order in which threads took the chunks leaves no trace.
-    total = sum(sorted(partial for sums, _ in parts for partial in sums))
-    return total, torch.stack([counts for _, counts in parts]).sum(dim=0).cpu()
+    squares, squares_above = (sum(sorted(x for part in parts for x in part[i])) for i in (1, 2))
+    return _Seen(counts[_LANES:-_LANES], int(counts[-_LANES:].sum()), squares, squares_above)
 
 
 def _run(work: Callable[[Sequence[slice]], _T], tensor: Tensor) -> list[_T]:
@@ -270,16 +305,19 @@ def _run(work: Callable[[Sequence[slice]], _T], tensor: Tensor) -> list[_T]:
     """
     n, step = tensor.numel(), _chunk(tensor)
     chunks = [slice(start, min(start + step, n)) for start in range(0, n, step)]
-    threads = torch.get_num_threads()
-    if tensor.device.type != "cpu" or threads == 1 or n < _SERIAL:
+    if tensor.device.type != "cpu":
         return [work(chunks)]
+    threads = torch.get_num_threads()
     workers = min(threads, len(chunks))
-    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        try:
+    try:
+        torch.set_num_threads(1)
+        if workers <= 1:
+            return [work(chunks)]
+        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             return list(pool.map(work, [chunks[i::workers] for i in range(workers)]))
-        finally:
-            # The setting is the calling thread's, but also the default of threads yet to come.
-            torch.set_num_threads(threads)
+    finally:
+        # The setting is the calling thread's, but also the default of threads yet to come.
+        torch.set_num_threads(threads)
 
 
 def _chunk(tensor: Tensor) -> int:

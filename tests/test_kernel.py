@@ -35,9 +35,8 @@ def threads() -> Iterator[int]:
 
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Chunks so small that a short tensor has many, and all go to the thread pool."""
+    """Chunks so small that a short tensor has many."""
     monkeypatch.setattr(kernel, "_CHUNK", {"cpu": 5, "cuda": 5})
-    monkeypatch.setattr(kernel, "_SERIAL", 1)
 
 
 def test_a_four_by_four_tensor_by_hand() -> None:
@@ -284,6 +283,25 @@ def test_full_size_chunks_and_threads_leave_no_trace(dtype: torch.dtype, threads
         assert torch.equal(merged, outcomes[0][1])
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("sampled", "others"), [(8.0, 1.0), (0.0, 1.0), (1e-3, 1.0), (1.0, 0.0)])
+def test_a_misleading_sample_does_not_mislead_the_selection(
+    dtype: torch.dtype, sampled: float, others: float
+) -> None:
+    """Every entry that the first look takes in has another size than all the others."""
+    n = 1 << 17
+    stride = n // kernel._SAMPLE | 1
+    generator = torch.Generator().manual_seed(3)
+    size = torch.where(torch.arange(n) % stride == 0, sampled, others)
+    tuned = (size * (1 + torch.rand(n, generator=generator))).to(dtype)
+    base = torch.zeros_like(tuned)
+    for density in (0.01, 0.3, 0.97):
+        found = select(base, tuned, density)
+        threshold, scale = selection_in_float64(base, tuned, density)
+        assert found.threshold == threshold
+        assert found.scale == pytest.approx(scale, rel=1e-12)
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_cuda_equals_cpu(dtype: torch.dtype) -> None:
@@ -337,7 +355,7 @@ def test_a_result_beyond_the_dtype_is_an_error_and_the_largest_value_is_not() ->
 
 def test_a_difference_beyond_float32_is_an_error() -> None:
     base, tuned = torch.tensor([-3e38, 1.0]).bfloat16(), torch.tensor([3e38, 1.0]).bfloat16()
-    with pytest.raises(NonFiniteError, match="difference exceeds"):
+    with pytest.raises(NonFiniteError, match="the difference, or its norm, exceeds"):
         select(base, tuned, 0.5)
 
 
