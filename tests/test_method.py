@@ -34,7 +34,7 @@ def run(command: str, *arguments: str | os.PathLike[str], ok: bool = True) -> st
     """Run one of mergekit's own commands, as installed beside this Python; give its output."""
     script = Path(sys.executable).with_name(command)
     done = subprocess.run(
-        [str(script), *map(os.fspath, arguments)],
+        [str(script), *map(str, arguments)],
         capture_output=True,
         text=True,
         env={**os.environ, "HF_HUB_OFFLINE": "1"},
@@ -115,7 +115,11 @@ def test_mergekit_yaml_equals_the_oracle(
     steps of opposite signs can be larger than both base and result).
     """
     pairs = [(weight, density) for weight in WEIGHTS for density in DENSITIES]
-    shape = {"hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": len(pairs)}
+    shape: dict[str, Any] = {
+        "hidden_size": 128,
+        "intermediate_size": 512,
+        "num_hidden_layers": len(pairs),
+    }
     base = write_checkpoint(tmp_path / "base", dtype=dtype, **shape)
     sft = write_checkpoint(
         tmp_path / "sft", dtype=dtype, seed=1, shift_from=base, shift=2e-3, **shape
@@ -351,7 +355,7 @@ def test_lora_source(world: dict[str, Path], tmp_path: Path) -> None:
     for name, parameter in adapted.named_parameters():
         if "lora_" in name:
             torch.nn.init.normal_(parameter, std=0.1)
-    adapted.save_pretrained(tmp_path / "lora")
+    adapted.save_pretrained(str(tmp_path / "lora"))
     recipe = recipe_of(world["base"], dtype="bfloat16")
     both = f"{world['base']}+{tmp_path / 'lora'}"
     recipe["models"] = [{"model": both, "parameters": {"weight": 1.0, "density": 0.3}}]

@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,7 +36,7 @@ from dots_mergekit.kernel import Selection, combine, select
 ENTRIES = 136_000_000
 """About the embedding matrix of a 0.5B Qwen2, the largest tensor of a small model."""
 
-SHAPES = {
+SHAPES: dict[str, dict[str, Any]] = {
     "0.6b": {
         "hidden_size": 896,
         "intermediate_size": 4864,
@@ -55,7 +56,7 @@ SHAPES = {
         "tie_word_embeddings": True,
     },
 }
-METHODS = {
+METHODS: dict[str, dict[str, float]] = {
     "task_arithmetic": {},
     "dots": {"density": 0.3},
     "dare_linear": {"density": 0.3},
