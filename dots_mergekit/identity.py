@@ -1,0 +1,141 @@
+"""What identifies a study: its recipe, the contents of its checkpoints, how it scores."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import yaml
+
+from dots_mergekit.recipe import Recipe, spell
+from dots_mergekit.settings import Settings
+
+__all__ = ["circumstances", "differences", "identify"]
+
+_CHECKPOINT = "contents of checkpoint "
+
+_LIBRARIES = ("dots-mergekit", "lm_eval", "mergekit", "optuna", "torch", "transformers")
+
+# What is read of a checkpoint to know it again: small files whole, of large ones samples.
+_CHECKPOINT_FILES = (".safetensors", ".bin", ".json", ".jinja", ".model", ".txt")
+_WHOLE = 1 << 24
+_SAMPLES = 256
+_SAMPLE_BYTES = 4096
+
+
+def identify(recipe: Recipe, settings: Settings) -> dict[str, Any]:
+    """Give what tells a study from another one, flat, as JSON values.
+
+    The λ that stand in the recipe are left out: they are what is searched.
+    """
+    labels = {path: f"checkpoint {index}" for index, path in enumerate(recipe.paths)}
+    neutral = recipe.with_weights(dict.fromkeys(recipe.weights(), 1.0)).with_paths(labels)
+    content = {key: value for key, value in yaml.safe_load(neutral.text).items() if key != "tune"}
+    pool = dataclasses.asdict(settings.pool)
+    generation = dataclasses.asdict(settings.generation)
+    generation.pop("batch_size", None)
+    identity = {
+        **{f"recipe {key}": value for key, value in _flat(content, ())},
+        **{
+            f"{_CHECKPOINT}{index} ({Path(path).name})": _fingerprint(path)
+            for index, path in enumerate(recipe.paths)
+        },
+        **{f"range of λ {name}": ends for name, ends in settings.weights.items()},
+        "density": settings.density,
+        **{f"queries.{key}": value for key, value in pool.items()},
+        "contents of queries.source": _file_hash(settings.pool.source),
+        **generation,
+        "objectives": settings.objectives,
+        "sampler": settings.sampler,
+        "seed": settings.seed,
+    }
+    # As it will be read back, so that tuples and lists compare equal.
+    normal: dict[str, Any] = json.loads(json.dumps(identity))
+    return normal
+
+
+def circumstances(settings: Settings) -> dict[str, Any]:
+    """Give what may change scores a little, and is worth a note when it differs."""
+    return {
+        **{f"version of {name}": _version(name) for name in _LIBRARIES},
+        "batch_size": getattr(settings.generation, "batch_size", None),
+    }
+
+
+def _flat(value: Any, here: tuple[str | int, ...]) -> Iterator[tuple[str, Any]]:
+    """Spell out nested YAML data, one leaf at a time."""
+    if isinstance(value, dict | list) and value:
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, inner in items:
+            yield from _flat(inner, (*here, key))
+    else:
+        yield spell(here), value
+
+
+def _fingerprint(path: str) -> str | None:
+    """Know a checkpoint again by its contents, without reading all of it.
+
+    Of a folder: names and sizes of its files, the small ones whole, evenly spread samples of
+    the large ones; not their dates. Of a model on the Hub: its revision in the local cache,
+    None when it is not there.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        repository, _, revision = path.partition("@")
+        try:
+            cached = huggingface_hub.try_to_load_from_cache(
+                repository, "config.json", revision=revision or None
+            )
+        except ValueError:  # not the form of a Hub id; `checking` says so better
+            return None
+        return Path(cached).parent.name if isinstance(cached, str) else None
+    digest = hashlib.sha256()
+    for file in sorted(folder.iterdir()):
+        if file.suffix in _CHECKPOINT_FILES and file.is_file():
+            size = file.stat().st_size
+            digest.update(f"{file.name} {size}\n".encode())
+            with file.open("rb") as opened:
+                if size <= _WHOLE:
+                    digest.update(opened.read())
+                    continue
+                for index in range(_SAMPLES):
+                    opened.seek(index * (size - _SAMPLE_BYTES) // (_SAMPLES - 1))
+                    digest.update(opened.read(_SAMPLE_BYTES))
+    return digest.hexdigest()[:16]
+
+
+def _file_hash(source: str) -> str | None:
+    path = Path(source)
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.is_file() else None
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Name what differs between two flat records, with both values."""
+    lines = []
+    for key in dict.fromkeys((*old, *new)):
+        if key.startswith(_CHECKPOINT) and None in (old.get(key, ""), new.get(key, "")):
+            continue  # a model of the Hub has no fingerprint until it has been downloaded
+        if key not in new:
+            lines.append(f"{key}: was {_shown(old[key])}, is gone")
+        elif key not in old:
+            lines.append(f"{key}: is new, {_shown(new[key])}")
+        elif old[key] != new[key]:
+            lines.append(f"{key}: was {_shown(old[key])}, is now {_shown(new[key])}")
+    return lines
+
+
+def _shown(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,224 @@
+"""A loaded Hugging Face model whose weights become those of any recipe, in place where possible."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from mergekit.common import ModelReference, dtype_from_name
+from mergekit.graph import Executor
+from mergekit.io.tasks import SaveTensor
+from mergekit.merge import run_merge
+from mergekit.merge_methods.task_adapter import ExecuteMergeMethodTask
+from mergekit.options import MergeOptions
+from torch import Tensor
+
+from dots_mergekit.errors import DotsError, NonFiniteError
+from dots_mergekit.kernel import Selection, combine, select
+from dots_mergekit.recipe import Recipe
+
+__all__ = ["LiveModel", "OnDiskModel", "open_model"]
+
+_LOG = logging.getLogger(__name__)
+
+
+class NotLiveError(DotsError):
+    """A recipe whose merge cannot be done in a loaded model; it can on disk."""
+
+
+def open_model(
+    recipe: Recipe, *, on_disk: bool = False, device: str | None = None, batch_size: int = 64
+) -> LiveModel | OnDiskModel:
+    """Open a model that can become the merge of `recipe` under any λ.
+
+    Where the merge can be done inside the loaded model it is; otherwise, or if `on_disk`, every
+    recipe is merged into a temporary folder and loaded from there. Which of the two is said once,
+    in the log.
+
+    Args:
+        recipe: The merge; its weights are those to begin with.
+        on_disk: Merge on disk in any case.
+        device: Where the model computes; lm-eval's choice if None.
+        batch_size: Responses generated side by side.
+    """
+    model = OnDiskModel(recipe, device=device, batch_size=batch_size)
+    if on_disk:
+        return model
+    try:
+        return LiveModel(recipe, model.lm)
+    except NotLiveError as error:
+        _LOG.warning("every trial is merged on disk, which is slower: %s", error)
+        return model
+
+
+class OnDiskModel:
+    """A model that mergekit merges into a temporary folder and that is loaded from there."""
+
+    def __init__(self, recipe: Recipe, *, device: str | None = None, batch_size: int = 64) -> None:
+        self._options = {"batch_size": batch_size} | ({"device": device} if device else {})
+        self._used: str | None = None
+        self._lm: Any
+        self.use(recipe)
+
+    @property
+    def lm(self) -> Any:
+        """The model as lm-eval sees it; another object after each `use`."""
+        return self._lm
+
+    def use(self, recipe: Recipe) -> None:
+        """Merge the recipe, and load the result."""
+        if recipe.text == self._used:
+            return
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        from dots_mergekit.objectives.backend import HuggingFaceLM
+
+        with tempfile.TemporaryDirectory() as folder:
+            run_merge(
+                recipe.configuration(),
+                folder,
+                MergeOptions(
+                    quiet=True,
+                    write_model_card=False,
+                    lora_merge_cache=str(Path(folder, "lora")),
+                ),
+            )
+            self._lm = HuggingFaceLM(
+                pretrained=AutoModelForCausalLM.from_pretrained(folder, dtype="auto"),
+                tokenizer=AutoTokenizer.from_pretrained(folder),
+                **self._options,
+            )
+        self._used = recipe.text
+
+
+class LiveModel:
+    """A loaded model whose parameters are merged anew, in place, for each recipe.
+
+    mergekit's own plan says, for each tensor, which inputs it has and which weight, density and
+    `rescale` apply to each of them, every filter and gradient resolved; so everything that
+    mergekit honours is honoured. Ours are only the steps it would take between loading and
+    writing. The inputs are read once and stay mapped to their files. What does not depend on λ,
+    the selections, is computed once for each density that is asked for.
+
+    Args:
+        recipe: A recipe of merge method `dots`.
+        lm: The model that mergekit made of it, loaded for lm-eval.
+
+    Raises:
+        NotLiveError: The merge method is another one, or the plan does not match the model, tensor
+            by tensor and bit by bit.
+    """
+
+    def __init__(self, recipe: Recipe, lm: Any) -> None:
+        if recipe.merge_method != "dots":
+            raise NotLiveError(f"the merge method is {recipe.merge_method}, not dots")
+        if any(model.lora is not None for model in recipe.models):
+            raise NotLiveError("a model has a LoRA adapter, which is merged into it on disk first")
+        self._lm = lm
+        self._parameters: Mapping[str, Tensor] = {
+            name: parameter.detach()
+            for name, parameter in lm.model.named_parameters(remove_duplicate=False)
+        }
+        tasks = recipe.plan()
+        self._inputs = _read_inputs(tasks)
+        self._selections: dict[tuple[str, ModelReference, float, bool], Selection] = {}
+        for task in tasks:
+            if task.tensor_name not in self._parameters and self._sources(task):
+                raise NotLiveError(f"the loaded model has no parameter {task.tensor_name}")
+        self._verify(tasks)
+
+    @property
+    def lm(self) -> Any:
+        """The model as lm-eval sees it, always the same object."""
+        return self._lm
+
+    def use(self, recipe: Recipe) -> None:
+        """Give the model's parameters the values that `mergekit-yaml` would write."""
+        for task in recipe.plan():
+            if self._sources(task):
+                self._merge(task, out=self._parameters[task.tensor_name])
+
+    def _sources(self, task: SaveTensor) -> list[ModelReference]:
+        """The models, besides the base, that have this tensor; without any it is the base's."""
+        inputs = self._inputs[task.tensor_name]
+        base = _merge_task(task).base_model
+        return [model for model in inputs if model != base and inputs[model].is_floating_point()]
+
+    def _merge(self, task: SaveTensor, *, out: Tensor) -> None:
+        merge = _merge_task(task)
+        inputs = self._inputs[task.tensor_name]
+        if merge.base_model not in inputs:
+            raise NotLiveError(f"the base model has no {task.tensor_name}")
+        base = inputs[merge.base_model]
+        rescale = merge.parameters["rescale"]
+        sources = [m for m in self._sources(task) if merge.input_parameters[m]["weight"] != 0]
+        try:
+            selections = [
+                self._select(
+                    task.tensor_name, base, model, merge.input_parameters[model]["density"], rescale
+                )
+                for model in sources
+            ]
+            # mergekit widens inputs of several dtypes to the widest, merges, and then narrows.
+            dtype = base.dtype
+            for tensor in inputs.values():
+                dtype = torch.promote_types(dtype, tensor.dtype)
+            written = dtype_from_name(task.dtype) or dtype
+            direct = dtype == written == out.dtype and base.device == out.device
+            merged = combine(
+                base,
+                [inputs[model] for model in sources],
+                selections,
+                [merge.input_parameters[model]["weight"] for model in sources],
+                out=out if direct else torch.empty_like(base, dtype=dtype),
+            )
+        except NonFiniteError as error:
+            raise NonFiniteError(f"tensor {task.tensor_name}: {error}", input=error.input) from None
+        if not direct:
+            out.copy_(merged.to(written))
+
+    def _select(
+        self, name: str, base: Tensor, model: ModelReference, density: float, rescale: bool
+    ) -> Selection:
+        key = (name, model, density, rescale)
+        if key not in self._selections:
+            tuned = self._inputs[name][model]
+            self._selections[key] = select(base, tuned, density, rescale=rescale)
+        return self._selections[key]
+
+    def _verify(self, tasks: Sequence[SaveTensor]) -> None:
+        """Merge as `use` does, beside the parameters, and compare with what mergekit wrote."""
+        for task in tasks:
+            if not self._sources(task):
+                continue
+            parameter = self._parameters[task.tensor_name]
+            shape = self._inputs[task.tensor_name][self._sources(task)[0]].shape
+            if parameter.shape != shape:
+                raise NotLiveError(
+                    f"{task.tensor_name} is {tuple(parameter.shape)} in the loaded model, but "
+                    f"{tuple(shape)} in the plan"
+                )
+            again = torch.empty_like(parameter)
+            self._merge(task, out=again)
+            if not torch.equal(again, parameter):
+                raise NotLiveError(f"{task.tensor_name} of the loaded model is not what was merged")
+
+
+def _merge_task(task: SaveTensor) -> ExecuteMergeMethodTask:
+    if not isinstance(task.tensor_task, ExecuteMergeMethodTask):
+        raise NotLiveError(f"mergekit plans {task.tensor_name} in a way of its own")
+    return task.tensor_task
+
+
+def _read_inputs(tasks: Sequence[SaveTensor]) -> dict[str, dict[ModelReference, Tensor]]:
+    """Let mergekit load, convert and permute the inputs of each tensor as for a merge."""
+    gathers = {_merge_task(task).gather_tensors: task.tensor_name for task in tasks}
+    if len(gathers) != len(tasks):
+        raise NotLiveError("two output tensors have the same inputs")
+    executor = Executor([*gathers], math_device="cpu", storage_device="cpu")
+    found: dict[Any, dict[ModelReference, Tensor]] = dict(executor.run(quiet=True))
+    return {gathers[gather]: inputs for gather, inputs in found.items()}

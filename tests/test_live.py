@@ -1,0 +1,115 @@
+"""The live model against mergekit's own merge on disk: bit for bit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from checkpoints import write_checkpoint
+from mergekit.merge import run_merge
+from mergekit.options import MergeOptions
+from transformers import AutoModelForCausalLM
+
+from dots_mergekit.live import LiveModel, OnDiskModel, open_model
+from dots_mergekit.recipe import Recipe
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("world")
+    base = write_checkpoint(folder / "base", seed=0)
+    sft = write_checkpoint(folder / "sft", seed=1, shift_from=base)
+    rlvr = write_checkpoint(folder / "rlvr", seed=2, shift_from=base, shift=1e-4)
+    return {"base": base, "sft": sft, "rlvr": rlvr}
+
+
+def recipe_of(world: dict[str, Path], weights: Any = (1.0, 1.0), **more: Any) -> Recipe:
+    content = {
+        "merge_method": "dots",
+        "base_model": str(world["base"]),
+        "models": [
+            {"model": str(world[name]), "parameters": {"weight": weight}}
+            for name, weight in zip(("sft", "rlvr"), weights, strict=True)
+        ],
+        "dtype": "bfloat16",
+        **more,
+    }
+    return Recipe(yaml.safe_dump(content))
+
+
+def assert_equals_disk(model: LiveModel, recipe: Recipe, folder: Path) -> None:
+    run_merge(recipe.configuration(), str(folder), MergeOptions(quiet=True))
+    wanted = AutoModelForCausalLM.from_pretrained(folder, dtype="auto").state_dict()
+    found = model.lm.model.state_dict()
+    assert found.keys() == wanted.keys()
+    for name in wanted:
+        assert torch.equal(found[name], wanted[name]), name
+
+
+def test_swapping_equals_merging_on_disk_whatever_came_before(
+    world: dict[str, Path], tmp_path: Path
+) -> None:
+    model = open_model(recipe_of(world))
+    assert isinstance(model, LiveModel)
+    for i, weights in enumerate([(0.5, 1.37), (0.0, 0.0), (-1.0, 2.0), (0.5, 1.37)]):
+        recipe = recipe_of(world, weights)
+        model.use(recipe)
+        assert_equals_disk(model, recipe, tmp_path / str(i))
+
+
+def test_filters_gradients_densities_and_rescale_are_honoured(
+    world: dict[str, Path], tmp_path: Path
+) -> None:
+    model = open_model(recipe_of(world))
+    assert isinstance(model, LiveModel)
+    by_filter = [{"filter": "mlp", "value": 1.5}, {"value": 0.25}]
+    recipe = recipe_of(
+        world, (by_filter, [0.0, 2.0]), parameters={"density": 0.7, "rescale": False}
+    )
+    model.use(recipe)
+    assert_equals_disk(model, recipe, tmp_path / "out")
+
+
+def test_tied_embeddings_and_other_tokenizers(tmp_path: Path) -> None:
+    """A source with more tokens, `tokenizer: {source: union}`, and embeddings that are tied."""
+    base = write_checkpoint(tmp_path / "base", tie_word_embeddings=True)
+    sft = write_checkpoint(
+        tmp_path / "sft",
+        seed=1,
+        extra_tokens=["<think>"],
+        vocab_size=289,
+        tie_word_embeddings=True,
+    )
+    rlvr = write_checkpoint(tmp_path / "rlvr", seed=2, tie_word_embeddings=True)
+    world = {"base": base, "sft": sft, "rlvr": rlvr}
+    union = {"tokenizer": {"source": "union"}}
+    model = open_model(recipe_of(world, **union))
+    assert isinstance(model, LiveModel)
+    recipe = recipe_of(world, (0.5, 2.0), **union)
+    model.use(recipe)
+    assert_equals_disk(model, recipe, tmp_path / "out")
+
+
+def test_a_mixture_of_experts_is_swapped_too(tmp_path: Path) -> None:
+    names = ("base", "sft", "rlvr")
+    world = {n: write_checkpoint(tmp_path / n, "mixtral", seed=i) for i, n in enumerate(names)}
+    model = open_model(recipe_of(world))
+    recipe = recipe_of(world, (0.5, 2.0))
+    model.use(recipe)
+    assert isinstance(model, LiveModel)
+    assert_equals_disk(model, recipe, tmp_path / "out")
+
+
+def test_another_method_is_merged_on_disk_and_says_so(
+    world: dict[str, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    text = recipe_of(world).text.replace("merge_method: dots", "merge_method: task_arithmetic")
+    model = open_model(Recipe(text))
+    assert isinstance(model, OnDiskModel)
+    assert "merged on disk, which is slower: the merge method is task_arithmetic" in caplog.text
+    before = model.lm
+    model.use(Recipe(text.replace("weight: 1.0", "weight: 0.5")))
+    assert model.lm is not before
