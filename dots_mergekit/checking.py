@@ -47,7 +47,7 @@ from dots_mergekit.checkpoint import (
 from dots_mergekit.errors import DotsError, RecipeError
 from dots_mergekit.recipe import Recipe
 
-__all__ = ["Finding", "check"]
+__all__ = ["Finding", "check", "require_mergeable"]
 
 Severity = Literal["error", "warning", "note"]
 
@@ -140,6 +140,23 @@ def check(
         found += answer()
     found.append(_versions())
     return sorted(found, key=lambda finding: _GRAVITY[finding.severity])
+
+
+def require_mergeable(recipe: Recipe, *, out: str | os.PathLike[str] | None = None) -> list[str]:
+    """Refuse a recipe whose merge would fail, and give the warnings about it.
+
+    Args:
+        recipe: As in `check`.
+        out: As in `check`.
+
+    Raises:
+        DotsError: Every error of `check`, one a line.
+    """
+    findings = check(recipe, out=out)
+    errors = [finding.message for finding in findings if finding.severity == "error"]
+    if errors:
+        raise DotsError("\n".join(errors))
+    return [finding.message for finding in findings if finding.severity == "warning"]
 
 
 def _check_merge(

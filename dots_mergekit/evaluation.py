@@ -15,42 +15,31 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import yaml
 
 from dots_mergekit.benchmarks import Question, Suite, load_suite
-from dots_mergekit.checking import check
+from dots_mergekit.checking import require_mergeable
 from dots_mergekit.checkpoint import read_checkpoint
 from dots_mergekit.errors import DotsError
+from dots_mergekit.files import require_writable
 from dots_mergekit.identity import fingerprint, recognize, versions
 from dots_mergekit.recipe import Recipe
 from dots_mergekit.results import NOT_YET, SEED, Scored, Shelf
 from dots_mergekit.rivals import RANDOM, Rival, rivals
 from dots_mergekit.scoreboard import Row, Scoreboard
 from dots_mergekit.study import write_text
+from dots_mergekit.tuning import Progress
 
-__all__ = ["Evaluation", "Progress", "evaluate"]
+__all__ = ["Evaluation", "evaluate"]
 
 # lm-eval's own, for each of its generators but torch's.
 _SEEDS = {"random_seed": 0, "numpy_seed": 1234, "fewshot_seed": 1234}
 
 # Resamples for the standard errors of metrics that are no means, which our table does not show.
 _BOOTSTRAP = 1000
-
-
-class Progress(Protocol):
-    """Told what goes on, so that a screen can show it; a step is one task of one model."""
-
-    def begin(self, stage: str, total: int, done: int) -> None:
-        """A stage of `total` steps begins, of which an earlier run did `done`."""
-
-    def advance(self, result: str) -> None:
-        """One step of the stage is done."""
-
-    def note(self, message: str) -> None:
-        """Something worth reading happened."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,10 +146,11 @@ def evaluate(evaluation: Evaluation, progress: Progress) -> Scoreboard:
             tasks, the results folder. And a model that cannot be loaded.
     """
     recipes = [Recipe.load(path) for path in evaluation.recipes]
-    _require_writable(evaluation.out)
+    require_writable(evaluation.out, "results folder")
     _require_device(evaluation.device)
     for recipe in recipes:
-        _require_mergeable(recipe, progress)
+        for warning in require_mergeable(recipe):
+            progress.note(warning)
         for model in recipe.models:
             if model.lora is None:
                 _require_model(str(model.model))
@@ -253,17 +243,6 @@ def _provenance(
 # What is scored
 
 
-def _require_writable(out: Path) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
-    except OSError as error:
-        raise DotsError(
-            f"cannot write into the results folder {out}: {error.strerror}; choose another --out"
-        ) from error
-
-
 def _require_device(device: str | None) -> None:
     import torch
 
@@ -274,16 +253,6 @@ def _require_device(device: str | None) -> None:
             raise DotsError(
                 f"--device {device} cannot be used here: {_first_line(error)}"
             ) from error
-
-
-def _require_mergeable(recipe: Recipe, progress: Progress) -> None:
-    findings = check(recipe)
-    errors = [finding.message for finding in findings if finding.severity == "error"]
-    if errors:
-        raise DotsError("\n".join(errors))
-    for finding in findings:
-        if finding.severity == "warning":
-            progress.note(finding.message)
 
 
 def _require_model(path: str) -> None:

@@ -1,12 +1,15 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and folders that take them."""
 
 from __future__ import annotations
 
 import os
 import secrets
+import tempfile
 from pathlib import Path
 
-__all__ = ["write_whole"]
+from dots_mergekit.errors import DotsError
+
+__all__ = ["require_writable", "write_whole"]
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -28,3 +31,23 @@ def write_whole(path: Path, content: bytes) -> None:
     except OSError:
         beside.unlink(missing_ok=True)
         raise
+
+
+def require_writable(folder: Path, what: str) -> None:
+    """Make a folder where there is none, and see that files can be written into it.
+
+    Args:
+        folder: Which is given as `--out`.
+        what: What to call it in the message.
+
+    Raises:
+        DotsError: It cannot be made or written into.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise DotsError(
+            f"cannot write into the {what} {folder}: {error.strerror}; choose another --out"
+        ) from error

@@ -8,7 +8,6 @@ import json
 import math
 import os
 import secrets
-import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,9 +21,9 @@ from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from dots_mergekit.checking import check
+from dots_mergekit.checking import require_mergeable
 from dots_mergekit.errors import DotsError
-from dots_mergekit.files import write_whole
+from dots_mergekit.files import require_writable, write_whole
 from dots_mergekit.identity import circumstances, differences, identify
 from dots_mergekit.recipe import Recipe
 from dots_mergekit.scoring import Scores
@@ -256,7 +255,7 @@ def open_study(
     """
     folder = Path(out)
     lock = filelock.FileLock(folder / ".lock", timeout=0)
-    _require_writable(folder)
+    require_writable(folder, "study folder")
     try:
         lock.acquire()
     except filelock.Timeout as error:
@@ -264,7 +263,7 @@ def open_study(
             f"{folder} is in use by another dots-tune; wait for it, or choose another --out"
         ) from error
     try:
-        notes = _require_mergeable(recipe)
+        notes = require_mergeable(recipe)
         # Of a URL, which may hold a password, only its hash is kept.
         place = "study.db" if storage is None else hashlib.sha256(storage.encode()).hexdigest()[:12]
         now = circumstances(settings, backend)
@@ -276,26 +275,6 @@ def open_study(
         yield Study(folder, recipe, settings, opened, notes + differing)
     finally:
         lock.release()
-
-
-def _require_writable(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise DotsError(
-            f"cannot write into the study folder {folder}: {error.strerror}; choose another --out"
-        ) from error
-
-
-def _require_mergeable(recipe: Recipe) -> list[str]:
-    """Refuse a recipe whose merge would fail; give the warnings about it."""
-    findings = check(recipe)
-    errors = [finding.message for finding in findings if finding.severity == "error"]
-    if errors:
-        raise DotsError("\n".join(errors))
-    return [finding.message for finding in findings if finding.severity == "warning"]
 
 
 def _record(

@@ -67,6 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
 
     # Late: these bring torch, mergekit and optuna, which --help and mistyped options do not need.
+    from dots_mergekit.checking import require_mergeable
     from dots_mergekit.recipe import Recipe
     from dots_mergekit.report import describe, write_report
     from dots_mergekit.settings import Settings
@@ -81,7 +82,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"backend: {options.backend}, {'on disk' if options.on_disk else 'live'}")
         return 0
     if options.merge is not None:
-        _require_room(recipe, options.merge)
+        # Before the search, not after it: the merge must be possible to write.
+        require_mergeable(recipe, out=options.merge)
     with contextlib.ExitStack() as stack:
         screen = stack.enter_context(Screen(quiet=options.quiet, verbose=options.verbose))
 
@@ -261,15 +263,6 @@ def _set_logging(*, verbose: bool) -> None:
         transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         for library in ("transformers", "huggingface_hub", "lm_eval", "mergekit"):
             logging.getLogger(library).setLevel(logging.ERROR)
-
-
-def _require_room(recipe: Recipe, merge: str) -> None:
-    """Find out before the search, not after it, that the merge cannot be written."""
-    from dots_mergekit.checking import check
-
-    errors = [f.message for f in check(recipe, out=merge) if f.severity == "error"]
-    if errors:
-        raise DotsError("\n".join(errors))
 
 
 def _gpus(options: argparse.Namespace) -> int:

@@ -81,7 +81,10 @@ def run(scorer: MeasuredScorer, settings: Settings) -> list[Mapping[str, float]]
     recipe = recipe_of(ROOT / "examples" / "arithmetic" / "checkpoints", 1.0, 1.0, DENSITY)
     # Whether the checkpoints can be merged takes longer to find out than the search: no model is
     # asked here.
-    with tempfile.TemporaryDirectory() as folder, mock.patch("dots_mergekit.study.check") as check:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        mock.patch("dots_mergekit.study.require_mergeable") as check,
+    ):
         check.return_value = []
         outcome = tune(recipe, settings, lambda: scorer, Path(folder, "study"))
     return [trial.scores.objectives for trial in outcome.trials]
