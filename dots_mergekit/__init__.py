@@ -10,9 +10,9 @@ TYPE_CHECKING = False  # type checkers take it as true; importing `typing` costs
 if TYPE_CHECKING:
     from dots_mergekit.checking import check as check
     from dots_mergekit.errors import DotsError as DotsError
-    from dots_mergekit.kernel import Selection as Selection
-    from dots_mergekit.kernel import combine as combine
-    from dots_mergekit.kernel import select as select
+    from dots_mergekit.merging.kernel import Selection as Selection
+    from dots_mergekit.merging.kernel import combine as combine
+    from dots_mergekit.merging.kernel import select as select
     from dots_mergekit.recipe import Recipe as Recipe
 
 __version__ = "0.1.0"
@@ -22,10 +22,10 @@ __all__ = ["DotsError", "Recipe", "Selection", "__version__", "check", "combine"
 _HOME = {
     "DotsError": "errors",
     "Recipe": "recipe",
-    "Selection": "kernel",
+    "Selection": "merging.kernel",
     "check": "checking",
-    "combine": "kernel",
-    "select": "kernel",
+    "combine": "merging.kernel",
+    "select": "merging.kernel",
 }
 """Public name -> the module that defines it."""
 

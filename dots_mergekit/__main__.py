@@ -60,7 +60,7 @@ def _merge(arguments: list[str]) -> int:
     from mergekit.scripts.run_yaml import main as mergekit_yaml
 
     try:
-        from dots_mergekit.method import register
+        from dots_mergekit.merging.method import register
 
         register()
     except Exception as error:

@@ -10,7 +10,7 @@ This runs at the start of every Python process of the environment, hence three r
 the standard library alone, and of that only what has been imported by then; it never raises; and
 `DOTS_MERGEKIT_AUTOLOAD=0` switches it off (any other value leaves it on). Switched off, importing
 `dots_mergekit` does not register the method either: `python -m dots_mergekit merge` and importing
-`dots_mergekit.method` do.
+`dots_mergekit.merging.method` do.
 """
 
 import os
@@ -112,7 +112,7 @@ def _register() -> None:
     try:
         # This registers, once. If `method` itself has just brought mergekit in, it is on its way
         # there, and this finds it half imported and leaves it alone.
-        import dots_mergekit.method  # noqa: F401 - imported for what it does
+        import dots_mergekit.merging.method  # noqa: F401 - imported for what it does
     except Exception as error:  # whatever it is, mergekit and its other methods go on working
         import logging  # not at the top: most processes never come here
 

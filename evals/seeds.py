@@ -23,12 +23,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dots_mergekit.benchmarks import Benchmark
 from dots_mergekit.cli import command
 from dots_mergekit.cli.screen import Screen, set_logging
 from dots_mergekit.errors import DotsError
-from dots_mergekit.evaluation import Evaluation, evaluate
-from dots_mergekit.scoreboard import Row, Scoreboard
+from dots_mergekit.evaluation.run import Evaluation, evaluate
+from dots_mergekit.evaluation.table import Row, Scoreboard
+from dots_mergekit.evaluation.tasks import Benchmark
 
 
 @dataclass(frozen=True)

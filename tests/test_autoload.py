@@ -29,11 +29,11 @@ WAITING = "import sys; print(sum('dots_mergekit' in type(f).__module__ for f in 
 
 COUNT_REGISTRATIONS = """
 import sys, types
-stub = types.ModuleType("dots_mergekit.method")
+stub = types.ModuleType("dots_mergekit.merging.method")
 registrations = []
 class Counting:
     def find_spec(self, name, path=None, target=None):
-        if name == "dots_mergekit.method":
+        if name == "dots_mergekit.merging.method":
             from importlib.machinery import ModuleSpec
             return ModuleSpec(name, self)
     def create_module(self, spec):
@@ -234,7 +234,7 @@ def test_switched_off_mergekit_does_not_know_it_unless_our_method_is_imported(
     off = {autoload.SWITCH: "0"}
     unknown = installed.run("-c", f"import dots_mergekit; {ASK_FOR_DOTS}", **off)
     assert unknown.stderr.endswith("RuntimeError: Unimplemented merge method dots\n")
-    known = installed.run("-c", f"import dots_mergekit.method; {ASK_FOR_DOTS}", **off)
+    known = installed.run("-c", f"import dots_mergekit.merging.method; {ASK_FOR_DOTS}", **off)
     assert known.stdout == "dots\n"
 
 
@@ -253,7 +253,7 @@ def test_it_runs_where_python_reads_start_up_files(
     [
         "import dots_mergekit",
         "import mergekit.merge_methods, dots_mergekit",
-        "import dots_mergekit.method",
+        "import dots_mergekit.merging.method",
     ],
 )
 def test_importing_us_is_enough_in_any_order(

@@ -10,7 +10,7 @@ from checkpoints import write_stub
 from safetensors import safe_open
 
 from dots_mergekit.recipe import Recipe
-from dots_mergekit.settings import Settings
+from dots_mergekit.tuning.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 RECIPES = [

@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
 
     # Late: these bring torch and mergekit, which --help and mistyped options do not need.
-    from dots_mergekit.evaluation import Evaluation, evaluate
+    from dots_mergekit.evaluation.run import Evaluation, evaluate
 
     set_logging(verbose=options.verbose)
     evaluation = Evaluation(

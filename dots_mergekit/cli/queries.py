@@ -55,7 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
 
     # Late: --help and mistyped options need none of it.
-    from dots_mergekit.queries import PoolSettings, load_candidates, write_pool
+    from dots_mergekit.objectives.queries import write_pool
+    from dots_mergekit.tuning.pool import PoolSettings, load_candidates
 
     settings = PoolSettings(
         source=options.source,

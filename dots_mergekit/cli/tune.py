@@ -16,9 +16,9 @@ from dots_mergekit.cli.screen import Screen
 from dots_mergekit.errors import DotsError
 
 if TYPE_CHECKING:
+    from dots_mergekit.merging.selections import SelectionFile
     from dots_mergekit.recipe import Recipe
-    from dots_mergekit.selections import SelectionFile
-    from dots_mergekit.tuning import Outcome
+    from dots_mergekit.tuning.search import Outcome
 
 __all__ = ["main", "pairs"]
 
@@ -69,9 +69,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Late: these bring torch, mergekit and optuna, which --help and mistyped options do not need.
     from dots_mergekit.checking import require_mergeable
     from dots_mergekit.recipe import Recipe
-    from dots_mergekit.report import describe, write_report
-    from dots_mergekit.settings import Settings
-    from dots_mergekit.tuning import tune
+    from dots_mergekit.tuning.report import describe, write_report
+    from dots_mergekit.tuning.search import tune
+    from dots_mergekit.tuning.settings import Settings
 
     _set_logging(verbose=options.verbose)
     _require_fitting(options)
@@ -88,10 +88,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         screen = stack.enter_context(Screen(quiet=options.quiet, verbose=options.verbose))
 
         def open_scorer() -> Any:
-            from dots_mergekit.identity import selected_from
-            from dots_mergekit.scoring import LmEvalScorer
-            from dots_mergekit.selections import SelectionFile
-            from dots_mergekit.study import SELECTIONS
+            from dots_mergekit.merging.selections import SelectionFile
+            from dots_mergekit.objectives.harness import LmEvalScorer
+            from dots_mergekit.recipe.fingerprint import selected_from
+            from dots_mergekit.tuning.study import SELECTIONS
 
             path = Path(options.out, SELECTIONS)
             kept = SelectionFile(path, lambda: selected_from(recipe))
@@ -222,13 +222,13 @@ def _open_model(
     stack: contextlib.ExitStack,
 ) -> Any:
     if options.backend == "vllm":
-        from dots_mergekit.live_vllm import LiveVllmModel
+        from dots_mergekit.backends.vllm.model import LiveVllmModel
 
         weights_on = options.weights_on or "auto"
         return stack.enter_context(
             LiveVllmModel(recipe, options.backend_args, weights_on=weights_on, kept=kept)
         )
-    from dots_mergekit.live import open_model
+    from dots_mergekit.backends import open_model
 
     return open_model(
         recipe,
@@ -284,7 +284,7 @@ def _merge(outcome: Outcome, out: str, *, quiet: bool) -> None:
 
 
 def _print_outcome(outcome: Outcome) -> None:
-    from dots_mergekit.outputs import spell_scores
+    from dots_mergekit.tuning.outputs import spell_scores
 
     choice = outcome.choice
     place = ", ".join(f"{name} {value:.3g}" for name, value in choice.point.parameters.items())

@@ -14,8 +14,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.metrics import mean
 from lm_eval.api.task import ConfigurableTask
 
-from dots_mergekit.queries import Query, read_pool
-from dots_mergekit.voting import (
+from dots_mergekit.answers.voting import (
     ORDER,
     Equivalence,
     MathEquivalence,
@@ -23,6 +22,7 @@ from dots_mergekit.voting import (
     extract_answer,
     majority_vote,
 )
+from dots_mergekit.objectives.queries import Query, read_pool
 
 __all__ = ["PromptLikelihood", "QueryTask", "ResponseLikelihood", "Votes", "messages", "render"]
 

@@ -18,9 +18,9 @@ from pathlib import Path
 
 from scipy.stats import spearmanr
 
-from dots_mergekit.front import pick
 from dots_mergekit.objectives import DIRECTIONS
-from dots_mergekit.scoring import Scores
+from dots_mergekit.objectives.scores import Scores
+from dots_mergekit.tuning.front import pick
 
 # What is compared: objectives, and the rule that chooses among points that were scored by them.
 CHOICES = (

@@ -25,11 +25,13 @@ from typing import Any
 
 import yaml
 
-from dots_mergekit.live import open_model
+from dots_mergekit.backends import open_model
 from dots_mergekit.objectives import DIRECTIONS
-from dots_mergekit.queries import PoolSettings, Query, load_candidates, select_pool
+from dots_mergekit.objectives.harness import LmEvalScorer
+from dots_mergekit.objectives.queries import Query
+from dots_mergekit.objectives.scores import Generation
 from dots_mergekit.recipe import Recipe
-from dots_mergekit.scoring import Generation, LmEvalScorer
+from dots_mergekit.tuning.pool import PoolSettings, load_candidates, select_pool
 
 ROOT = Path(__file__).resolve().parents[2]
 QUERIES = ROOT / "examples" / "arithmetic" / "queries.jsonl"

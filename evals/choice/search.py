@@ -2,10 +2,10 @@
 
     python evals/choice/search.py evals/choice/grid.jsonl
 
-`dots_mergekit.tuning.tune` runs as always, but its scorer reads the objectives out of the grids of
-`measure.py` at density 0.3, linear between their points, in place of asking models. So a hundred
-trials take a second, and the best hypervolume that can be had is known: that of a fine grid. Prints
-Markdown: the hypervolume of the front after n trials as a share of that, mean and worst over seeds.
+`tune` runs as always, but its scorer reads the objectives out of the grids of `measure.py` at
+density 0.3, linear between their points, in place of asking models. So a hundred trials take a
+second, and the best hypervolume that can be had is known: that of a fine grid. Prints Markdown:
+the hypervolume of the front after n trials as a share of that, mean and worst over seeds.
 """
 
 from __future__ import annotations
@@ -25,14 +25,15 @@ from analyse import Point, read, table
 from measure import GENERATION, QUERIES, ROOT, WEIGHTS_RLVR, WEIGHTS_SFT, recipe_of
 from scipy.interpolate import RegularGridInterpolator
 
-from dots_mergekit.front import hypervolume, worst_point
+from dots_mergekit.answers.voting import Vote
 from dots_mergekit.objectives import DIRECTIONS
-from dots_mergekit.queries import PoolSettings, Query
+from dots_mergekit.objectives.queries import Query
+from dots_mergekit.objectives.scores import Poll, Scores
 from dots_mergekit.recipe import Recipe
-from dots_mergekit.scoring import Poll, Scores
-from dots_mergekit.settings import Settings
-from dots_mergekit.tuning import tune
-from dots_mergekit.voting import Vote
+from dots_mergekit.tuning.front import hypervolume, worst_point
+from dots_mergekit.tuning.pool import PoolSettings
+from dots_mergekit.tuning.search import tune
+from dots_mergekit.tuning.settings import Settings
 
 DENSITY = 0.3
 FINE = 101
@@ -83,7 +84,7 @@ def run(scorer: MeasuredScorer, settings: Settings) -> list[Mapping[str, float]]
     # asked here.
     with (
         tempfile.TemporaryDirectory() as folder,
-        mock.patch("dots_mergekit.study.require_mergeable") as check,
+        mock.patch("dots_mergekit.tuning.study.require_mergeable") as check,
     ):
         check.return_value = []
         outcome = tune(recipe, settings, lambda: scorer, Path(folder, "study"))

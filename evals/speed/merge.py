@@ -31,7 +31,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dots_mergekit.kernel import Selection, combine, select
+from dots_mergekit.merging.kernel import Selection, combine, select
 
 ENTRIES = 136_000_000
 """About the embedding matrix of a 0.5B Qwen2, the largest tensor of a small model."""

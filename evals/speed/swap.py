@@ -27,10 +27,12 @@ from typing import Any
 
 from merge import describe_machine
 
+from dots_mergekit.backends import open_model
+from dots_mergekit.backends.huggingface import LiveModel
+from dots_mergekit.backends.on_disk import OnDiskModel
+from dots_mergekit.backends.vllm.lm import VllmLM
+from dots_mergekit.backends.vllm.model import LiveVllmModel
 from dots_mergekit.cli.tune import pairs
-from dots_mergekit.live import LiveModel, OnDiskModel, open_model
-from dots_mergekit.live_vllm import LiveVllmModel
-from dots_mergekit.objectives.backend_vllm import VllmLM
 from dots_mergekit.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parents[2]

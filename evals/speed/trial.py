@@ -23,12 +23,15 @@ from pathlib import Path
 import optuna
 import torch
 
-from dots_mergekit.live import LiveModel, OnDiskModel, open_model
-from dots_mergekit.queries import Query
+from dots_mergekit.backends import open_model
+from dots_mergekit.backends.huggingface import LiveModel
+from dots_mergekit.backends.on_disk import OnDiskModel
+from dots_mergekit.objectives.harness import LmEvalScorer
+from dots_mergekit.objectives.queries import Query
+from dots_mergekit.objectives.scores import Poll, Scores
 from dots_mergekit.recipe import Recipe
-from dots_mergekit.scoring import LmEvalScorer, Poll, Scores
-from dots_mergekit.settings import Settings
-from dots_mergekit.tuning import tune
+from dots_mergekit.tuning.search import tune
+from dots_mergekit.tuning.settings import Settings
 
 PACKAGES = ("dots-mergekit", "lm-eval", "optuna", "torch", "transformers")
 

@@ -1,0 +1,221 @@
+"""Answers compared part by part; what remains, formulas, is left to algebra."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+
+from dots_mergekit.answers.grading.arithmetic import NoNumberError, number
+from dots_mergekit.answers.grading.reading import UNKNOWN, Grid, Named, Reading, Several, Value
+from dots_mergekit.answers.grading.spelling import END, FUNCTIONS, LONG_WORD
+from dots_mergekit.answers.grading.units import is_known
+from dots_mergekit.answers.voting import MathEquivalence
+
+__all__ = ["Comparison"]
+
+_LONGEST_FORMULA = 256
+"""Characters in a formula that algebra is asked about."""
+
+_MOST_ITEMS = 64
+"""Items in a list of which each is looked for in the other list."""
+
+_MOST_BARS = 8
+"""Absolute values in a formula that algebra is asked about, times two."""
+
+_LARGEST_EXPONENT = 1000
+"""The largest exponent in a formula that algebra is asked about: it may multiply it out."""
+
+
+class Comparison:
+    """Compares two answers; asks no more of algebra once its time is up."""
+
+    def __init__(self, equal: MathEquivalence) -> None:
+        self._equal = equal
+        self._end = time.monotonic() + equal.seconds
+
+    def same(self, a: Reading, b: Reading) -> bool:
+        """Compare two readings of whatever kind."""
+        if isinstance(a, Named) or isinstance(b, Named):
+            return self._same_named(a, b)
+        if isinstance(a, Several) and isinstance(b, Several):
+            return self._same_several(a, b)
+        if isinstance(a, Grid) and isinstance(b, Grid):
+            return len(a.rows) == len(b.rows) and all(map(self._in_order, a.rows, b.rows))
+        if isinstance(a, Value) and isinstance(b, Value):
+            return self._same_value(a, b)
+        for one, other in ((a, b), (b, a)):
+            if isinstance(one, Several) and one.brackets in ("", "{}") and len(one.items) == 1:
+                return self.same(one.items[0], other)
+        return False
+
+    def _same_named(self, a: Reading, b: Reading) -> bool:
+        if isinstance(a, Named) and isinstance(b, Named):
+            if a.name == b.name and self.same(a.what, b.what):
+                return True
+            return self._same_formula(a.equation, b.equation)
+        named, other = (a, b) if isinstance(a, Named) else (b, a)
+        assert isinstance(named, Named)
+        if isinstance(other, Value) and "=" in other.text:
+            return self._same_formula(named.equation, other.text)
+        return self.same(named.what, other)
+
+    def _same_several(self, a: Several, b: Several) -> bool:
+        brackets = {a.brackets, b.brackets}
+        if brackets <= {"", "{}"}:
+            return self._in_any_order(a.items, b.items, once="{}" in brackets)
+        return (len(brackets) == 1 or brackets == {"", "()"}) and self._in_order(a.items, b.items)
+
+    def _in_order(self, a: Sequence[Reading], b: Sequence[Reading]) -> bool:
+        return len(a) == len(b) and all(map(self.same, a, b))
+
+    def _in_any_order(self, a: Sequence[Reading], b: Sequence[Reading], *, once: bool) -> bool:
+        """Look for each item of one list in the other.
+
+        Args:
+            a: One list.
+            b: The other.
+            once: An item that is there twice counts once.
+        """
+        if max(len(a), len(b)) > _MOST_ITEMS:
+            return self._in_order(a, b)
+        if once:
+            return all(
+                any(self.same(item, other) for other in others)
+                for items, others in ((a, b), (b, a))
+                for item in items
+            )
+        left = list(b)
+        for item in a:
+            found = next((at for at, other in enumerate(left) if self.same(item, other)), None)
+            if found is None:
+                return False
+            del left[found]
+        return not left
+
+    def _same_value(self, a: Value, b: Value) -> bool:
+        if a.words or b.words:
+            return _folded(a.text) == _folded(b.text)
+        if a.unit and b.unit:
+            if a.unit != b.unit and is_known(a.unit) and is_known(b.unit):
+                return False
+            return self._same_formula(a.text, b.text)
+        return any(self._same_formula(first, second) for first in _worth(a) for second in _worth(b))
+
+    def _same_formula(self, a: str, b: str) -> bool:
+        if a == b or (a.isalpha() and a.casefold() == b.casefold()):
+            return True
+        try:
+            first, second = number(a), number(b)
+        except NoNumberError:
+            return False
+        if first is not None and second is not None:
+            return first == second
+        if not (_is_algebra(a) and _is_algebra(b)) or _unknown_to_one(a, b):
+            return False
+        if time.monotonic() > self._end:
+            return False
+        return self._equal.formulas(_for_algebra(a), _for_algebra(b))
+
+
+def _folded(words: str) -> str:
+    """Write words without capitals, white space and punctuation, but for that in numbers."""
+    return re.sub(r"[\s\"'!?{}$]|(?<!\d)[.,;]|[.,;](?!\d)", "", words.casefold())
+
+
+def _worth(value: Value) -> list[str]:
+    """Give what a number with a unit may be compared with: itself, or what the unit makes of it."""
+    if value.unit == "%":
+        return [value.text, rf"({value.text})\cdot \frac{{1}}{{100}}"]
+    if value.unit == "degree":
+        return [value.text, rf"({value.text})\cdot \frac{{\pi}}{{180}}"]
+    return [value.text]
+
+
+def _is_algebra(formula: str) -> bool:
+    """Say whether algebra may be asked about a formula.
+
+    Not about words and ratios, numbers in other bases (`101_2`) and side by side (`5 5`), which
+    it would misread; nor about what it might not come to an end with: huge exponents, powers of
+    powers of powers, and bars, which do not say whether they open or close.
+    """
+    if len(formula) > _LONGEST_FORMULA or formula.count("|") > _MOST_BARS:
+        return False
+    if LONG_WORD.search(formula) or re.search(r":|\d_|(?<!\w)\d+ \d|\d{4,}\)?!|!!", formula):
+        return False
+    if re.search(r"\^\{[^{}]*\^\{[^{}]*\^", formula):
+        return False
+    for match in re.finditer(r"\^(?:(-?\d+)|(?=(\{)))", formula):
+        exponent = match[1] or _group_at(formula, match.end())
+        try:
+            value = number(exponent)
+        except NoNumberError:
+            return False
+        if value is not None and abs(value) > _LARGEST_EXPONENT:
+            return False
+    return True
+
+
+def _unknown_to_one(a: str, b: str) -> bool:
+    """Say whether one of two formulas has an unknown that the other lacks.
+
+    Then they are not the same, though algebra might make it vanish, as in `x-x`. Not said of
+    sums, which bind letters, and of functions, for which there are identities.
+    """
+    return not _FUNCTION.search(a + b) and _unknowns(a) != _unknowns(b)
+
+
+_FUNCTION = re.compile(rf"\\(?:sum|prod|int|lim|(?!sqrt|pi)(?:{FUNCTIONS})){END}")
+
+
+def _unknowns(formula: str) -> set[str]:
+    symbols = re.findall(r"\\[A-Za-z]+|[A-Za-z]", formula)
+    return {symbol for symbol in symbols if symbol not in "ei" and UNKNOWN.fullmatch(symbol)}
+
+
+_ANGLE = re.compile(r"(\d+(?:\.\d+)?|\{[^{}]*\}|\([^()]*\))\^\\circ(?![A-Za-z])")
+_LETTER = re.compile(
+    r"\\(?:mathbb|mathcal|begin|end|text|mathrm|operatorname)\s?\{[^{}]*\}"
+    rf"|(?P<letter>\\(?:Gamma|Delta|Theta|Lambda|Xi|Pi|Sigma|Phi|Psi|Omega){END}\s?|(?<!\\)[A-Za-z])"
+    r"(?:_(?:(?P<index>[A-Za-z\d])|\{(?P<indices>\w+)\}))?(?P<primes>'*)"
+    r"|\\[A-Za-z]+"
+)
+
+
+def _for_algebra(formula: str) -> str:
+    r"""Write a formula so that math-verify reads what it says.
+
+    It knows angles only without the sign for degrees, and takes capitals for small letters, `I_0`
+    for the imaginary unit, `x'` for `x` and `d` for part of a differential: such letters become
+    unknowns of their own.
+    """
+    formula = _ANGLE.sub(r"(\1\\cdot\\frac{\\pi}{180})", formula)
+    is_integral = "\\int" in formula
+    return _LETTER.sub(lambda letter: _renamed(letter, is_integral), formula)
+
+
+def _renamed(match: re.Match[str], is_integral: bool) -> str:
+    letter, index, primes = (
+        match["letter"],
+        match["index"] or match["indices"] or "",
+        match["primes"],
+    )
+    if letter is None:
+        return match[0]
+    name = letter.strip() + (f"_{index}" if index else "") + primes
+    is_differential = letter == "d" and not is_integral
+    if name.islower() and not primes and not is_differential and not (index and letter in "ei"):
+        return match[0]
+    renamed = "x_{9" + "".join(f"{ord(character):03d}" for character in name) + "}"
+    is_script = match.start() > 0 and match.string[match.start() - 1] in "_^"
+    return f"{{{renamed}}}" if is_script else renamed
+
+
+def _group_at(text: str, start: int) -> str:
+    """Give what is in the braces that open at a position; brackets balance."""
+    depth = 0
+    for match in re.finditer(r"(\{)|(\})", text[start:]):
+        depth += 1 if match[1] else -1
+        if depth == 0:
+            return text[start + 1 : start + match.start()]
+    return ""

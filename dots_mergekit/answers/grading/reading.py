@@ -1,0 +1,232 @@
+"""Answers read down to their parts: lists, tuples, intervals, matrices, names and values."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from dots_mergekit.answers.grading.arithmetic import NoNumberError, number
+from dots_mergekit.answers.grading.spelling import LONG_WORD, TYPE
+from dots_mergekit.answers.grading.units import split_unit
+from dots_mergekit.answers.voting import unwrap
+
+__all__ = [
+    "LETTERS",
+    "UNKNOWN",
+    "Grid",
+    "Named",
+    "Reading",
+    "Several",
+    "Value",
+    "is_readable",
+    "read",
+]
+
+_DEEPEST = 30
+"""Brackets in brackets in an answer that is more than text."""
+
+
+@dataclass(frozen=True)
+class Value:
+    """A number, a formula or an equation, with its unit; or words."""
+
+    text: str
+    unit: str = ""
+    words: bool = False
+
+
+@dataclass(frozen=True)
+class Several:
+    """A list (without brackets), a set (`{}`), or with other brackets a tuple or an interval."""
+
+    brackets: str
+    items: tuple[Reading, ...]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A matrix, row by row."""
+
+    rows: tuple[tuple[Reading, ...], ...]
+
+
+@dataclass(frozen=True)
+class Named:
+    """What a name stands for, and the equation that says so."""
+
+    name: str
+    what: Reading
+    equation: str
+
+
+Reading = Value | Several | Grid | Named
+
+_OPEN = r"\\[{]|\\(?:langle|lfloor|lceil|begin)(?![A-Za-z])|[({\[]"
+_CLOSE = r"\\[}]|\\(?:rangle|rfloor|rceil|end)(?![A-Za-z])|[)}\]]"
+_BRACKETS = {"(": "(", "[": "[", r"\{": "{", r"\langle": "(", "{": ""}
+_BRACKETS |= {")": ")", "]": "]", r"\}": "}", r"\rangle": ")", "}": ""}
+
+_THOUSANDS = r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])"
+_AND = r"\\(?:text|mathrm|mbox)\{[,;]?(?:and|or)\}|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])"
+_ITEMS = rf"[,;]|{_AND}"
+_INEQUALITY = r"<|>|\\le(?![A-Za-z])|\\ge(?![A-Za-z])"
+
+LETTERS = r"(?:\\(?:alpha|beta|gamma|delta|theta|lambda|mu|phi|omega|rho|sigma|tau)|[A-Za-z])"
+"""One letter: part of a regular expression."""
+UNKNOWN = re.compile(rf"{LETTERS}(?:_(?:\w|\{{\w+\}}))?")
+"""A letter that may stand for an unknown, perhaps with an index."""
+_ONE_NAME = (
+    r"(?:\\(?:angle|triangle|measuredangle|Delta)\s?|m(?=\\angle))*"
+    rf"(?:\\(?:overline|vec|text|mathrm|mathbf|operatorname)\{{[A-Za-z ]+\}}|{LETTERS}[A-Za-z ]*)"
+    r"(?:_(?:\w|\{\w+\}))?'*(?:\^\{-1\})?(?:\([A-Za-z\d,;]+\))?"
+)
+_NAME = re.compile(rf"{_ONE_NAME}|\({_ONE_NAME}(?:[,;]{_ONE_NAME})+\)")
+_MEMBER = re.compile(rf"(?:{_ONE_NAME})\\in(?![A-Za-z])(.+)", re.DOTALL)
+_GRID = re.compile(
+    r"[(\[]?\\begin\{([pb]?matrix|smallmatrix|array)\}(?:\{[clr|]*\})?(.*)\\end\{\1\}[)\]]?",
+    re.DOTALL,
+)
+_EITHER = re.compile(r"\\(pm|mp)(?![A-Za-z])")
+_LABEL = re.compile(r"[A-Z]{2,}")
+
+
+def is_readable(text: str) -> bool:
+    """Say whether there is anything to read: brackets balance and nothing is cut off."""
+    if re.search(r"(?<!\\)\{\}|\\(?:sqrt|frac)(?![{\[])", text):
+        return False
+    if re.search(r"^[\^_]|[-+^_/=<>\\]$|[\^_][\^_+/=]|\\cdot$", text):
+        return False
+    depth = 0
+    for match in re.finditer(rf"({_OPEN})|({_CLOSE})|\\.", text):
+        depth += 1 if match[1] else -1 if match[2] else 0
+        if not 0 <= depth <= _DEEPEST:
+            return False
+    return depth == 0
+
+
+@lru_cache(maxsize=64)
+def _splitter(separator: str, kept: str) -> re.Pattern[str]:
+    return re.compile(rf"(?P<sign>{separator})|({_OPEN})|({_CLOSE})|{kept}|\\[A-Za-z]+|\\.")
+
+
+def _split(text: str, separator: str, kept: str = "(?!)") -> tuple[list[str], list[str]]:
+    """Split a text where it is in no brackets; give the parts and the separators.
+
+    Args:
+        text: What to split.
+        separator: A regular expression.
+        kept: A regular expression of what stays together though a separator is in it.
+    """
+    parts, signs = [], []
+    depth = start = 0
+    for match in _splitter(separator, kept).finditer(text):
+        if match["sign"] is not None:
+            if depth == 0:
+                parts.append(text[start : match.start()].strip())
+                signs.append(match["sign"])
+                start = match.end()
+        elif match[2] is not None:
+            depth += 1
+        elif match[3] is not None:
+            depth -= 1
+    return [*parts, text[start:].strip()], signs
+
+
+def _enclosed(text: str) -> tuple[str, str] | None:
+    """Give the brackets around a whole text, and what is in them."""
+    tokens = list(re.finditer(rf"({_OPEN})|({_CLOSE})|\\.", text))
+    if not tokens or tokens[0].start() or tokens[-1].end() < len(text):
+        return None
+    depth = 0
+    for match in tokens:
+        depth += 1 if match[1] else -1 if match[2] else 0
+        if depth == 0 and match is not tokens[-1]:
+            return None
+    first, last = tokens[0][0], tokens[-1][0]
+    if depth or first not in _BRACKETS or last not in _BRACKETS:
+        return None
+    return _BRACKETS[first] + _BRACKETS[last], text[len(first) : len(text) - len(last)]
+
+
+def read(text: str) -> Reading:
+    """Read an answer down to its numbers, formulas and words."""
+    if match := _GRID.fullmatch(text):
+        rows = [row for row in _split(match[2], r"\\\\")[0] if row.strip()]
+        return Grid(tuple(tuple(map(read, _split(row, "&")[0])) for row in rows))
+    text = unwrap(text).removeprefix("+").removeprefix("=")
+    parts, _ = _split(text, _ITEMS, _THOUSANDS)
+    if len(parts) == 1:
+        parts, _ = _split(text, r"\\cup(?![A-Za-z])")
+    if len(parts) == 1 and _EITHER.search(text):
+        plus = _EITHER.sub(lambda sign: "+" if sign[1] == "pm" else "-", text)
+        minus = _EITHER.sub(lambda sign: "-" if sign[1] == "pm" else "+", text)
+        parts = [plus, minus]
+    if len(parts) > 1:
+        return Several("", tuple(read(part) for part in parts if part.strip()))
+    if match := _MEMBER.fullmatch(text):
+        return _read_one(match[1])
+    parts, signs = _split(text, _INEQUALITY)
+    if len(parts) > 1:
+        return _read_inequality(parts, signs) or Value(text)
+    parts, _ = _split(text, "=")
+    if len(parts) > 1:
+        return _read_equation(parts, text)
+    return _read_one(text)
+
+
+def _read_inequality(parts: Sequence[str], signs: Sequence[str]) -> Several | None:
+    """Read `a < x <= b`, `x < b` and the like as an interval; None for any other inequality."""
+    down = signs[0] in (">", r"\ge")
+    if any((sign in (">", r"\ge")) != down for sign in signs) or len(parts) > 3:
+        return None
+    if down:
+        parts, signs = parts[::-1], signs[::-1]
+    is_closed = [sign in (r"\le", r"\ge") for sign in signs]
+    unknown = [UNKNOWN.fullmatch(part) is not None for part in parts]
+    low, high = Value(r"-\infty"), Value(r"\infty")
+    if unknown == [False, True, False]:
+        opening, closing = ("[" if is_closed[0] else "("), ("]" if is_closed[1] else ")")
+        return Several(opening + closing, (_read_one(parts[0]), _read_one(parts[2])))
+    if unknown == [True, False]:
+        return Several("(" + ("]" if is_closed[0] else ")"), (low, _read_one(parts[1])))
+    if unknown == [False, True]:
+        return Several(("[" if is_closed[0] else "(") + ")", (_read_one(parts[0]), high))
+    return None
+
+
+def _read_equation(parts: Sequence[str], text: str) -> Reading:
+    """Read an equation as what its name stands for, or as what a calculation comes to."""
+    if _NAME.fullmatch(parts[0]):
+        return Named(parts[0], read(parts[-1]), text)
+    if len(parts) == 2 and _NAME.fullmatch(parts[1]):
+        return Named(parts[1], read(parts[0]), text)
+    try:
+        if number(parts[0]) is not None:
+            return read(parts[-1])
+    except NoNumberError:
+        pass
+    return Value(text)
+
+
+def _read_one(text: str) -> Reading:
+    """Read what is neither a list nor an equation."""
+    if enclosed := _enclosed(text):
+        brackets, inside = enclosed
+        parts, _ = _split(inside, _ITEMS)
+        if brackets in ("", "()") and len(parts) == 1:
+            return read(inside)
+        if brackets in ("{}", "()", "[]", "[)", "(]"):
+            items = tuple(read(part) for part in parts if part.strip())
+            return Several(brackets, items)
+    if text == r"\emptyset":
+        return Several("{}", ())
+    if text in (r"\mathbb{R}", r"\R", r"\Re"):
+        return Several("()", (Value(r"-\infty"), Value(r"\infty")))
+    value, unit = split_unit(text)
+    plain = TYPE.sub(r" \1 ", value).strip()
+    is_set_as_text = plain != value and not re.search(r"[\d\\]", plain) and len(plain) > 1
+    if is_set_as_text or LONG_WORD.search(plain) or _LABEL.fullmatch(plain):
+        return Value(" ".join(TYPE.sub(r" \1 ", text).split()), words=True)
+    return Value(re.sub(_THOUSANDS, lambda found: found[0].replace(",", ""), plain), unit)

@@ -1,0 +1,74 @@
+"""A loaded Hugging Face model whose parameters become those of any recipe, in place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dots_mergekit.backends.live import LiveMerge
+from dots_mergekit.merging.selections import SelectionFile
+from dots_mergekit.recipe import Recipe
+from dots_mergekit.recipe.plans import NotLiveError, PlannedMerge
+
+__all__ = ["LiveModel"]
+
+
+class LiveModel:
+    """A loaded model whose parameters are merged anew, in place, for each recipe.
+
+    Args:
+        recipe: A recipe of merge method `dots`.
+        lm: The model that mergekit made of it, loaded for lm-eval.
+        kept: Where selections outlive this model.
+
+    Raises:
+        NotLiveError: The merge method is another one, or the plan does not match the model, tensor
+            by tensor and bit by bit.
+    """
+
+    def __init__(self, recipe: Recipe, lm: Any, kept: SelectionFile | None = None) -> None:
+        self._lm = lm
+        self._parameters: Mapping[str, Tensor] = {
+            name: parameter.detach()
+            for name, parameter in lm.model.named_parameters(remove_duplicate=False)
+        }
+        self._merge = LiveMerge(recipe, kept=kept)
+        plan = self._merge.plan(recipe)
+        for planned in plan:
+            name = planned.task.tensor_name
+            if name not in self._parameters and self._merge.sources(planned):
+                raise NotLiveError(f"the loaded model has no parameter {name}")
+        with self._merge.keeping_new_selections():
+            self._verify(plan)
+
+    @property
+    def lm(self) -> Any:
+        """The model as lm-eval sees it, always the same object."""
+        return self._lm
+
+    def use(self, recipe: Recipe) -> None:
+        """Give the model's parameters the values that `mergekit-yaml` would write."""
+        with self._merge.keeping_new_selections():
+            for planned in self._merge.plan(recipe):
+                if self._merge.sources(planned):
+                    self._merge.tensor(planned, out=self._parameters[planned.task.tensor_name])
+
+    def _verify(self, plan: Sequence[PlannedMerge]) -> None:
+        """Merge as `use` does, beside the parameters, and compare with what mergekit wrote."""
+        for planned in plan:
+            if not self._merge.sources(planned):
+                continue
+            name = planned.task.tensor_name
+            parameter, shape = self._parameters[name], self._merge.shape(planned)
+            if parameter.shape != shape:
+                raise NotLiveError(
+                    f"{name} is {tuple(parameter.shape)} in the loaded model, but {tuple(shape)} "
+                    "in the plan"
+                )
+            again = torch.empty_like(parameter)
+            self._merge.tensor(planned, out=again)
+            if not torch.equal(again, parameter):
+                raise NotLiveError(f"{name} of the loaded model is not what was merged")

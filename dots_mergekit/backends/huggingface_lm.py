@@ -1,0 +1,95 @@
+"""The Hugging Face backend of lm-eval, with exact ends of responses and exact counts of tokens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from lm_eval.models.huggingface import HFLM
+
+__all__ = ["HuggingFaceLM", "load_checkpoint"]
+
+
+# Elements of the logits of one batch whose likelihoods are taken: 2 GiB in float32.
+_MOST_LOGITS = 1 << 29
+
+
+class HuggingFaceLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
+    """lm-eval's `hf` model, made of a loaded model and its tokenizer.
+
+    It differs in four things. A response ends at the tokenizer's end token also where the model's
+    generation settings name another or none: lm-eval goes on to the limit then, and keeps what
+    the model says after its end. And it counts what it generates, which the text of a response
+    does not tell, special tokens being left out of it. Likelihoods are added up in float32, not
+    in the model's bfloat16; and fewer texts than `batch_size` are taken side by side where their
+    logits would fill the memory. Where the settings name the tokenizer's
+    end token, responses are those of `hf`, token for token.
+
+    Args:
+        kwargs: As for lm-eval's `HFLM`: `pretrained`, `tokenizer`, `batch_size` (a number) and so
+            on.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{"softmax_dtype": "float32", **kwargs})
+        self._tokens = 0
+        self._truncated = 0
+
+    def take_counts(self) -> tuple[int, int]:
+        """Give tokens generated and responses without an end since the last call."""
+        counts = self._tokens, self._truncated
+        self._tokens = self._truncated = 0
+        return counts
+
+    def _model_generate(
+        self, context: torch.Tensor, max_length: int, stop: list[str], **kwargs: Any
+    ) -> torch.Tensor:
+        named = self.model.generation_config.eos_token_id
+        ends = {self.eot_token_id, *(named if isinstance(named, list) else [named])} - {None}
+        produced: torch.Tensor = super()._model_generate(
+            context, max_length, stop, eos_token_id=sorted(ends), **kwargs
+        )
+        generated = produced[:, context.shape[1] :]
+        is_end = torch.isin(generated, torch.tensor(sorted(ends), device=generated.device))
+        ended = is_end.any(dim=1)
+        lengths = torch.where(ended, is_end.int().argmax(dim=1) + 1, generated.shape[1])
+        self._tokens += int(lengths.sum())
+        self._truncated += int((~ended).sum())
+        return produced
+
+    def _loglikelihood_tokens(
+        self, requests: list[tuple[Any, list[int], list[int]]], *args: Any, **kwargs: Any
+    ) -> list[tuple[float, bool]]:
+        longest = max(len(context) + len(continuation) for _, context, continuation in requests)
+        usual: int = self.batch_size
+        self.batch_size_per_gpu = max(1, min(usual, _MOST_LOGITS // (longest * self.vocab_size)))
+        try:
+            found: list[tuple[float, bool]] = super()._loglikelihood_tokens(
+                requests, *args, **kwargs
+            )
+        finally:
+            self.batch_size_per_gpu = usual
+        return found
+
+
+def load_checkpoint(
+    path: str, *, revision: str | None = None, device: str | None = None, batch_size: int = 64
+) -> Any:
+    """Load a checkpoint, from a folder or the Hub, in its own dtype for lm-eval.
+
+    Args:
+        path: A folder or a Hub id.
+        revision: On the Hub.
+        device: Where the model computes; a GPU if there is one, if None.
+        batch_size: Responses generated side by side.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    # Placed here: lm-eval leaves a model that is loaded already where it is.
+    place = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    model: Any = AutoModelForCausalLM.from_pretrained(path, revision=revision, dtype="auto")
+    return HuggingFaceLM(
+        pretrained=model.to(place),
+        tokenizer=AutoTokenizer.from_pretrained(path, revision=revision),
+        batch_size=batch_size,
+    )

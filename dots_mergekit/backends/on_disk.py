@@ -1,0 +1,51 @@
+"""A model that mergekit merges into a folder for each recipe, and that is loaded from there."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from mergekit.merge import run_merge
+from mergekit.options import MergeOptions
+
+from dots_mergekit.backends.huggingface_lm import load_checkpoint
+from dots_mergekit.recipe import Recipe
+
+__all__ = ["OnDiskModel", "merge_into"]
+
+
+def merge_into(recipe: Recipe, folder: str) -> None:
+    """Let mergekit write the merge, with nothing but what loading it needs."""
+    run_merge(
+        recipe.configuration(),
+        folder,
+        MergeOptions(
+            quiet=True, write_model_card=False, lora_merge_cache=str(Path(folder, "lora"))
+        ),
+    )
+
+
+class OnDiskModel:
+    """A model that mergekit merges into a temporary folder and that is loaded from there."""
+
+    def __init__(self, recipe: Recipe, *, device: str | None = None, batch_size: int = 64) -> None:
+        self._device = device
+        self._batch_size = batch_size
+        self._used: str | None = None
+        self._lm: Any
+        self.use(recipe)
+
+    @property
+    def lm(self) -> Any:
+        """The model as lm-eval sees it; another object after each `use`."""
+        return self._lm
+
+    def use(self, recipe: Recipe) -> None:
+        """Merge the recipe, and load the result."""
+        if recipe.text == self._used:
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            merge_into(recipe, folder)
+            self._lm = load_checkpoint(folder, device=self._device, batch_size=self._batch_size)
+        self._used = recipe.text

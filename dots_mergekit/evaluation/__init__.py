@@ -1,0 +1,1 @@
+"""The table: candidates, tasks, results that are kept, baselines, and what is only noise."""

@@ -1,0 +1,212 @@
+"""Results that are kept: one file for each model and task, in lm-eval's layout, used again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dots_mergekit.errors import DotsError
+from dots_mergekit.evaluation.bootstrap import Values
+from dots_mergekit.evaluation.tasks import Question
+from dots_mergekit.files import write_bytes, write_text
+from dots_mergekit.recipe.fingerprint import differences
+
+__all__ = ["NOT_YET", "SEED", "Scored", "Shelf"]
+
+NOT_YET = "not scored yet"
+"""Why a result is lacking that nobody has to be told about."""
+
+SEED = 1234
+"""lm-eval's own seed of torch: results of another one have it in their names."""
+
+# Our part of a results file.
+_OURS = "dots_eval"
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A model whose results are kept.
+
+    Attributes:
+        name: As people call it.
+        key: Knows its contents again; None where they could not be seen, and nothing is used
+            again.
+    """
+
+    name: str
+    key: str | None
+
+
+class Shelf:
+    """The results in a folder.
+
+    `NAME-KEY/results_TASK.json` and `samples_TASK.jsonl` are lm-eval's, read by what reads
+    lm-eval's; under `dots_eval` the former also says what it is the result of.
+    With a limit of n questions their names end in `_limitN`, and where responses are sampled
+    with another seed than `SEED`, in `_seedS`: a quick look takes no full result's place. The
+    folder of a model is found by its key, whatever it is called.
+
+    Args:
+        folder: The results folder.
+        questions: The tasks, by name.
+        limit: Questions of each task; all if None.
+        seed: Of sampled responses.
+        circumstances: What may change scores a little, flat, as JSON values: kept with each
+            result, and worth a note when it differs.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        questions: Mapping[str, Question],
+        *,
+        limit: int | None,
+        seed: int,
+        circumstances: Mapping[str, Any],
+    ) -> None:
+        self._folder = folder
+        self._questions = questions
+        self._limit = limit
+        self._seed = seed
+        self._circumstances = dict(circumstances)
+
+    def lacks(self, model: Scored, task: str) -> str | None:
+        """Say what is wrong with the result of a task; None when it can be used again."""
+        path = self._path(model, task, "results", "json")
+        if model.key is None or not path.exists():
+            return NOT_YET
+        record = self._record(model, task)
+        if record is None:
+            return "cannot be read"
+        changed = differences(record["identity"], self._identity(model, task))
+        if changed:
+            return f"is of something else: {'; '.join(changed)}"
+        samples = self._path(model, task, "samples", "jsonl")
+        if not samples.exists() or _hash(samples.read_bytes()) != record["samples_sha256"]:
+            return "has other samples beside it than its own"
+        return None
+
+    def strange(self, model: Scored, task: str) -> list[str]:
+        """Name what was different when a result was made, besides what it is the result of."""
+        record = self._record(model, task)
+        return [] if record is None else differences(record["circumstances"], self._circumstances)
+
+    def put(self, model: Scored, task: str, results: Mapping[str, Any]) -> None:
+        """Keep what lm-eval found: the samples first, so that results always have theirs.
+
+        Raises:
+            DotsError: A file cannot be written.
+        """
+        from lm_eval.utils import handle_non_serializable
+
+        def dump(value: object, indent: int | None = None) -> str:
+            return json.dumps(
+                value, indent=indent, default=handle_non_serializable, ensure_ascii=False
+            )
+
+        content = dict(results)
+        samples = content.pop("samples")[task]
+        lines = "".join(dump(_flattened(sample)) + "\n" for sample in samples).encode()
+        ours = {
+            "model": model.name,
+            "identity": self._identity(model, task),
+            "circumstances": self._circumstances,
+            "samples_sha256": _hash(lines),
+        }
+        path = self._path(model, task, "samples", "jsonl")
+        path.parent.mkdir(exist_ok=True)
+        write_bytes(path, lines)
+        write_text(
+            self._path(model, task, "results", "json"), dump({**content, _OURS: ours}, 2) + "\n"
+        )
+
+    def scores(self, model: Scored, task: str) -> Values:
+        """Give the score of each question of a task, in the task's order; shape (questions,).
+
+        Raises:
+            DotsError: A question has no number for the metric.
+        """
+        question = self._questions[task]
+        path = self._path(model, task, "samples", "jsonl")
+        filters = question.filter
+        found: dict[int, float] = {}
+        with path.open(encoding="utf-8") as lines:
+            for line in lines:
+                sample = json.loads(line)
+                filters = filters or sample["filter"]
+                if sample["filter"] != filters:
+                    continue
+                value = sample.get(question.metric)
+                if not isinstance(value, bool | int | float):
+                    raise DotsError(
+                        f"{path}: question {sample['doc_id']} has no number for "
+                        f"`{question.metric}`, so models cannot be compared by it"
+                    )
+                found[sample["doc_id"]] = float(value)
+        return np.array([found[index] for index in sorted(found)], dtype=np.float64)
+
+    def has_template(self, model: Scored, task: str) -> bool:
+        """Say whether the prompts of a result were written with a chat template."""
+        path = self._path(model, task, "results", "json")
+        return bool(json.loads(path.read_text(encoding="utf-8")).get("chat_template"))
+
+    def _record(self, model: Scored, task: str) -> dict[str, Any] | None:
+        path = self._path(model, task, "results", "json")
+        try:
+            record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))[_OURS]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return record
+
+    def _identity(self, model: Scored, task: str) -> dict[str, Any]:
+        return {
+            "contents": model.key,
+            "task": self._questions[task].digest,
+            "limit": self._limit,
+            "seed": self._seed if self._questions[task].samples else None,
+        }
+
+    def _path(self, model: Scored, task: str, what: str, suffix: str) -> Path:
+        name = f"{what}_{_safe(task)}"
+        if self._limit is not None:
+            name += f"_limit{self._limit}"
+        if self._questions[task].samples and self._seed != SEED:
+            name += f"_seed{self._seed}"
+        return self._home(model) / f"{name}.{suffix}"
+
+    def _home(self, model: Scored) -> Path:
+        key = model.key or "unknown"
+        known = [] if model.key is None else sorted(self._folder.glob(f"*-{key}"))
+        return known[0] if known else self._folder / f"{_safe(model.name)}-{key}"
+
+
+def _safe(name: str) -> str:
+    return re.sub(r"[^\w.-]+", "_", name)
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _flattened(sample: Mapping[str, Any]) -> dict[str, Any]:
+    """Write a sample as lm-eval does, so that every line has the same columns."""
+    from lm_eval.utils import sanitize_list
+
+    requests: Sequence[Sequence[Any]] = sample["arguments"]
+    return {
+        **sample,
+        "arguments": {
+            f"gen_args_{i}": {f"arg_{j}": part for j, part in enumerate(request)}
+            for i, request in enumerate(requests)
+        },
+        "resps": sanitize_list(sample["resps"]),
+        "filtered_resps": sanitize_list(sample["filtered_resps"]),
+        "target": str(sample["target"]),
+    }

@@ -1,0 +1,1 @@
+"""The arithmetic of DoTS, and the merge method that mergekit knows by it."""

@@ -1,0 +1,80 @@
+"""The merge method `dots` for mergekit: its signature is the schema, the kernel does the work."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated
+
+from mergekit import merge_methods
+from mergekit.merge_methods import BasePolicy, InputContract, PerNonBase, TensorGroup, merge_method
+from mergekit.merge_methods.base import OptionalTensorPolicy
+from pydantic import Field
+from torch import Tensor
+
+from dots_mergekit.errors import NonFiniteError
+from dots_mergekit.merging.kernel import combine, select
+
+__all__ = ["dots_merge", "register"]
+
+Weight = Annotated[float, Field(allow_inf_nan=False)]
+Density = Annotated[float, Field(gt=0, le=1)]
+
+
+@merge_method(  # type: ignore[untyped-decorator]  # mergekit ships no types
+    name="dots",
+    pretty_name="DoTS",
+    reference_url="https://arxiv.org/abs/2605.00610",
+    contract=InputContract(base=BasePolicy.REQUIRED, min_non_base=1),
+    optional_tensor_policy=OptionalTensorPolicy.PASSTHROUGH_BASE_SINGLETON,
+)
+def dots_merge(
+    group: TensorGroup,
+    weight: PerNonBase[Weight],
+    density: PerNonBase[Density] = 0.3,  # mergekit gives every source model a scalar default
+    rescale: bool = True,
+) -> Tensor:
+    """Merge one tensor as `dots_mergekit.merging.kernel` says.
+
+    `weight` is λ, `density` the share of each task vector that is kept (the paper's 0.3), and
+    `rescale` whether what is kept gets the task vector's L2 norm back.
+    """
+    assert group.base is not None  # the contract requires it
+    base = group.base.tensor
+    sources = [source for source in group.non_base if weight[source.id] != 0]
+    selections = []
+    for source in sources:
+        with _names(group.metadata.name, [group.base.id, source.id]):
+            selections.append(select(base, source.tensor, density[source.id], rescale=rescale))
+    with _names(group.metadata.name, [group.base.id, *(source.id for source in sources)]):
+        return combine(
+            base,
+            [source.tensor for source in sources],
+            selections,
+            [weight[source.id] for source in sources],
+        )
+
+
+@contextmanager
+def _names(tensor: str | None, models: Sequence[Hashable]) -> Iterator[None]:
+    """Give the kernel's error the names of tensor and model, which the kernel does not know."""
+    try:
+        yield
+    except NonFiniteError as error:
+        if error.input is None:
+            message = f"tensor {tensor}: {error}. Lower the weights or merge in a wider dtype."
+        else:
+            message = (
+                f"tensor {tensor} of {models[error.input]}: {error}. The checkpoint is damaged or "
+                "its training diverged; `dots-check --deep RECIPE` looks through all tensors."
+            )
+        raise NonFiniteError(message, input=error.input) from None
+
+
+def register() -> None:
+    """Make mergekit know the method in this process; calling it again changes nothing."""
+    if not any(method.spec.name == "dots" for method in merge_methods.registered_methods()):
+        merge_methods.register(dots_merge)
+
+
+register()

@@ -1,0 +1,141 @@
+"""Queries: questions without answers, what is known of them, and the files that hold them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from dots_mergekit.errors import DotsError
+from dots_mergekit.files import write_text
+from dots_mergekit.messages import did_you_mean
+
+__all__ = ["Prompt", "Query", "json_lines", "read_file", "read_pool", "read_prompt", "write_pool"]
+
+Prompt = str | tuple[Mapping[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Query:
+    """One question without its answer.
+
+    Attributes:
+        prompt: Its text, or chat messages with `role` and `content`, the last one the user's.
+        extra: What else its source said of it; nothing here is ever used for scoring.
+        difficulty: 1 − mean consistency of the source models, in [0, 1]; None until they voted.
+        consistency: Of each source model, by its short name; None until they voted.
+        pseudo_label: The majority answer of the more consistent source; None as long as there
+            is none.
+    """
+
+    prompt: Prompt
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    difficulty: float | None = None
+    consistency: Mapping[str, float] | None = None
+    pseudo_label: str | None = None
+
+
+def write_pool(path: str | os.PathLike[str], pool: Iterable[Query]) -> None:
+    """Write queries as JSON lines, so that nobody ever reads half of them.
+
+    Raises:
+        DotsError: The file cannot be written.
+    """
+    lines = []
+    for query in pool:
+        entry = {name: getattr(query, name) for name in _FIELDS}
+        kept = {name: value for name, value in entry.items() if value not in (None, {})}
+        lines.append(json.dumps(kept, ensure_ascii=False, default=str) + "\n")
+    write_text(path, "".join(lines))
+
+
+def read_pool(path: str | os.PathLike[str]) -> list[Query]:
+    """Read queries that `write_pool` wrote, or that a person wrote in the same form.
+
+    Raises:
+        DotsError: The file cannot be read, holds no query, or has a line that is none.
+    """
+    pool = []
+    for where, row in json_lines(Path(path)):
+        for key in row:
+            if key not in _FIELDS:
+                raise DotsError(
+                    f"{where}: unknown key `{key}`{did_you_mean(key, _FIELDS)}; "
+                    f"known here: {', '.join(_FIELDS)}"
+                )
+        pool.append(Query(**{**row, "prompt": read_prompt(row, "prompt", where)}))
+    if not pool:
+        raise DotsError(f"{os.fspath(path)} holds no query: at least one question is needed")
+    return pool
+
+
+_FIELDS = tuple(entry.name for entry in fields(Query))
+
+
+def json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Read one JSON object from each line that is not blank, each with its place.
+
+    Raises:
+        DotsError: The file cannot be read, or a line is something else.
+    """
+    for number, line in enumerate(read_file(path).split("\n"), 1):
+        if not line.strip():
+            continue
+        where = f"{path}, line {number}"
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise DotsError(f"{where}: this is not JSON: {error}") from error
+        if not isinstance(row, dict):
+            raise DotsError(f"{where}: a JSON object is needed, found {type(row).__name__}")
+        yield where, row
+
+
+def read_file(path: Path) -> str:
+    """Read a file of queries as UTF-8, with or without a byte order mark.
+
+    Raises:
+        DotsError: It cannot be read, or is something else.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise DotsError(f"cannot read queries from {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise DotsError(f"cannot read queries from {path}: it is not UTF-8 text") from error
+
+
+def read_prompt(row: Mapping[str, Any], column: str, where: str) -> Prompt:
+    """Take the prompt out of a row: text, or messages of which the last is the user's."""
+    if column not in row:
+        raise DotsError(
+            f"{where}: there is no column `{column}`{did_you_mean(column, row)}; it has: "
+            f"{', '.join(row) or 'none'}; name the one with the prompt (`prompt_column`)"
+        )
+    value = row[column]
+    if isinstance(value, str) and value.strip():
+        return value
+    if isinstance(value, list | tuple) and value:
+        messages = tuple(_message(entry, f"{where}, column `{column}`") for entry in value)
+        if messages[-1]["role"] != "user":
+            raise DotsError(
+                f"{where}: the messages in `{column}` end with the role "
+                f"`{messages[-1]['role']}`; a query ends with the user's message"
+            )
+        return messages
+    found = repr(value) if value is None or isinstance(value, str) else type(value).__name__
+    raise DotsError(
+        f"{where}: `{column}` is to hold a prompt, a string or a list of chat messages; "
+        f"found {found}"
+    )
+
+
+def _message(entry: Any, where: str) -> dict[str, str]:
+    if isinstance(entry, Mapping):
+        role, content = entry.get("role"), entry.get("content")
+        if isinstance(role, str) and isinstance(content, str):
+            return {"role": role, "content": content}
+    raise DotsError(f"{where}: a chat message has a `role` and a `content`, both strings")

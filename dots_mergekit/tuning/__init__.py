@@ -1,0 +1,1 @@
+"""The search for λ: queries, space, study, trials, front, choice, report."""

@@ -1,0 +1,106 @@
+"""What a search leaves for people: a recipe for each trial, the front, the choice, the table."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from dots_mergekit.files import write_text
+from dots_mergekit.objectives.scores import Scores
+from dots_mergekit.recipe import Recipe
+from dots_mergekit.tuning.front import pareto_front, rejection, rule_named
+from dots_mergekit.tuning.settings import Settings
+from dots_mergekit.tuning.study import Study, Trial
+
+__all__ = ["spell_scores", "write_choice", "write_tables", "write_trial"]
+
+
+def spell_scores(scores: Scores) -> str:
+    """Spell the objectives as people read them: `consistency 0.812, agreement 0.640`."""
+    return ", ".join(f"{name} {value:.3f}" for name, value in scores.objectives.items())
+
+
+def write_trial(study: Study, trial: Trial, folder: Path) -> None:
+    """Write a trial's recipe into a folder, its scores in a comment, unless it is there."""
+    path = folder / f"{trial.number:04d}.yml"
+    if not path.exists():
+        folder.mkdir(exist_ok=True)
+        comment = _comment(study, trial, f"trial {trial.number}")
+        _with_comment(trial.point.recipe(study.recipe), comment).write(path)
+
+
+def _comment(study: Study, trial: Trial, title: str) -> list[str]:
+    directions = study.settings.directions
+    return [
+        f"dots-tune, {title}",
+        *(f"{n}: {trial.scores.objectives[n]:.6g} ({d[:-3]}ized)" for n, d in directions.items()),
+        *(f"{name}: {value:.6g}" for name, value in trial.scores.details.items()),
+    ]
+
+
+def _with_comment(recipe: Recipe, lines: Iterable[str]) -> Recipe:
+    return Recipe("".join(f"# {line}\n" for line in lines) + recipe.text, recipe.origin)
+
+
+def write_choice(study: Study, choice: Trial, confirmed: Mapping[int, Scores]) -> None:
+    """Write `best.yml`: the recipe of the chosen trial, with why it was chosen."""
+    rule = rule_named(study.settings.pick, study.settings.objectives)
+    lines = _comment(study, choice, f"the chosen one, trial {choice.number}: {rule.says}")
+    if choice.number in confirmed:
+        lines.append(f"scored again with more votes: {spell_scores(confirmed[choice.number])}")
+    _with_comment(choice.point.recipe(study.recipe), lines).write(study.folder / "best.yml")
+
+
+def write_tables(study: Study) -> list[int]:
+    """Write `trials.csv` and the recipes of the front; give the numbers on the front."""
+    trials = study.trials()
+    settings = study.settings
+    allowed = [t for t in trials if t.same_as is None and rejection(t.scores) is None]
+    points = [t.scores.objectives for t in allowed]
+    front = [allowed[i] for i in pareto_front(points, settings.directions)]
+    folder = study.folder / "front"
+    for trial in front:
+        write_trial(study, trial, folder)
+    names = {f"{trial.number:04d}.yml" for trial in front}
+    for old in folder.glob("*.yml"):
+        if old.name not in names:
+            old.unlink()
+    numbers = [trial.number for trial in front]
+    if trials:
+        write_text(study.folder / "trials.csv", _csv(trials, settings, numbers))
+    return numbers
+
+
+def _csv(trials: Sequence[Trial], settings: Settings, front: Sequence[int]) -> str:
+    details = list(dict.fromkeys(name for trial in trials for name in trial.scores.details))
+    columns = [
+        "trial",
+        "start",
+        *(f"{name}" for name in trials[0].point.parameters),
+        *settings.objectives,
+        *details,
+        "seconds",
+        "same_as",
+        "front",
+        "rejected",
+    ]
+    written = io.StringIO()
+    table = csv.writer(written, lineterminator="\n")
+    table.writerow(columns)
+    for trial in trials:
+        table.writerow(
+            [
+                trial.number,
+                int(trial.start),
+                *trial.point.parameters.values(),
+                *(trial.scores.objectives[name] for name in settings.objectives),
+                *(trial.scores.details.get(name, "") for name in details),
+                f"{trial.seconds:.3f}",
+                "" if trial.same_as is None else trial.same_as,
+                int(trial.number in front),
+                rejection(trial.scores) or "",
+            ]
+        )
+    return written.getvalue()

@@ -1,0 +1,228 @@
+"""The pool of unlabeled queries: loaded, cleared of duplicates, chosen by difficulty."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import statistics
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Literal, get_args
+
+from dots_mergekit.answers.voting import Vote
+from dots_mergekit.errors import DotsError
+from dots_mergekit.messages import did_you_mean
+from dots_mergekit.objectives.queries import Prompt, Query
+from dots_mergekit.tuning.sources import load_queries
+
+__all__ = ["PoolSettings", "load_candidates", "select_pool"]
+
+Selection = Literal["difficulty", "random", "all"]
+
+_SELECTIONS: tuple[str, ...] = get_args(Selection)
+
+# Candidates for each query of the pool, where nothing else is said: with 5 votes of two sources
+# that is less work than six trials of 7 votes.
+_CANDIDATES_PER_QUERY = 4
+
+
+@dataclass(frozen=True)
+class PoolSettings:
+    """Where queries come from and how the pool is chosen: the section `queries` of `tune`.
+
+    Attributes:
+        source: A `.jsonl`, `.parquet` or `.csv` file, an lm-eval task, or a Hugging Face dataset.
+        prompt_column: The column with the prompt: a string or a list of chat messages.
+        config: Of a Hugging Face dataset.
+        split: Of a Hugging Face dataset; needed where it has several.
+        size: Queries in the pool; `all` ignores it.
+        selection: `difficulty` as in the paper, `random`, or `all`.
+        candidates: How many queries, drawn at random, the sources vote on before the pool is
+            chosen by difficulty; four times `size` if None.
+        votes: Responses of each source to each of them.
+        max_difficulty: Queries above it are dropped, in [0, 1].
+        seed: Of every draw.
+
+    Raises:
+        DotsError: A value of the wrong kind or out of range.
+    """
+
+    source: str
+    prompt_column: str = "prompt"
+    config: str | None = None
+    split: str | None = None
+    size: int = 64
+    selection: Selection = "difficulty"
+    candidates: int | None = None
+    votes: int = 5
+    max_difficulty: float = 0.8
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("source", "prompt_column", "config", "split"):
+            value = getattr(self, name)
+            optional = name in ("config", "split")
+            if not (isinstance(value, str) and value) and not (optional and value is None):
+                raise _refused(name, "a name is needed", value)
+        for name, least in (("size", 1), ("candidates", 1), ("votes", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if name == "candidates" and value is None:
+                continue
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise _refused(name, f"a whole number of at least {least} is needed", value)
+        if self.selection not in _SELECTIONS:
+            raise _refused(
+                "selection", f"one of {', '.join(_SELECTIONS)} is needed", self.selection
+            )
+        limit = self.max_difficulty
+        if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 <= limit <= 1:
+            raise _refused("max_difficulty", "a number between 0 and 1 is needed", limit)
+
+    @classmethod
+    def parse(cls, value: object) -> PoolSettings:
+        """Read what a recipe has under `tune: queries:`.
+
+        Args:
+            value: The source alone, or a mapping with the names of these settings.
+
+        Raises:
+            DotsError: There is nothing, a setting is unknown, or a value is refused.
+        """
+        if value is None:
+            raise DotsError(
+                "no `tune.queries` in the recipe: tuning needs unlabeled questions; name a "
+                ".jsonl, .parquet or .csv file, an lm-eval task or a Hugging Face dataset"
+            )
+        if isinstance(value, str):
+            return cls(source=value)
+        if not isinstance(value, Mapping):
+            raise DotsError(
+                f"`tune.queries`: a source or a mapping of settings is needed, got {value!r}"
+            )
+        known = [entry.name for entry in fields(cls)]
+        for key in value:
+            if key not in known:
+                raise DotsError(
+                    f"unknown key `{key}` in tune.queries{did_you_mean(key, known)}; "
+                    f"known here: {', '.join(known)}"
+                )
+        if "source" not in value:
+            raise DotsError(
+                "`tune.queries.source` is missing: name a .jsonl, .parquet or .csv file, an "
+                "lm-eval task or a Hugging Face dataset"
+            )
+        return cls(**value)
+
+
+def load_candidates(settings: PoolSettings) -> list[Query]:
+    """Load the queries that the source models are to vote on.
+
+    Of prompts that are exactly equal the first is kept. Then a seeded sample is drawn, of
+    `candidates` for a selection by difficulty and of `size` for a random one, and kept in the
+    order of the source.
+
+    Raises:
+        DotsError: The source cannot be read, has no such column, or holds no query.
+    """
+    distinct: dict[str, Query] = {}
+    for query in load_queries(settings):
+        distinct.setdefault(_key(query.prompt), query)
+    queries = list(distinct.values())
+    if not queries:
+        raise DotsError(f"{settings.source} holds no query: at least one question is needed")
+    draw = {
+        "difficulty": settings.candidates or _CANDIDATES_PER_QUERY * settings.size,
+        "random": settings.size,
+        "all": len(queries),
+    }[settings.selection]
+    if draw >= len(queries):
+        return queries
+    chosen = random.Random(settings.seed).sample(range(len(queries)), draw)
+    return [queries[index] for index in sorted(chosen)]
+
+
+def select_pool(
+    candidates: Sequence[Query], votes: Mapping[str, Sequence[Vote]], settings: PoolSettings
+) -> list[Query]:
+    """Judge each candidate by the votes of the source models, and choose the pool.
+
+    Difficulty is 1 − mean over the sources of their consistency. Selection by difficulty drops
+    the queries above `max_difficulty`, sorts the rest, splits them in the middle and draws half
+    of the pool from each part, seeded; where `size` or fewer are left, all of them are the pool.
+    The other selections keep every candidate.
+
+    Args:
+        candidates: What `load_candidates` gave.
+        votes: For each source model, in the recipe's order, its votes on the candidates.
+        settings: How to choose.
+
+    Returns:
+        The pool in the order of the candidates, with difficulty, consistencies and pseudo-label.
+
+    Raises:
+        DotsError: Every candidate is too hard.
+
+    Source: arXiv:2605.00610.
+    """
+    judged = [
+        _judged(query, {name: listed[index] for name, listed in votes.items()})
+        for index, query in enumerate(candidates)
+    ]
+    if settings.selection != "difficulty":
+        return judged
+    rated = [(q.difficulty if q.difficulty is not None else 1.0, i) for i, q in enumerate(judged)]
+    within = sorted(rank for rank in rated if rank[0] <= settings.max_difficulty)
+    if not within:
+        raise DotsError(_all_too_hard(judged, votes, settings))
+    if len(within) <= settings.size:
+        chosen = within
+    else:
+        middle = math.ceil(len(within) / 2)
+        hard = settings.size // 2
+        draw = random.Random(settings.seed)
+        chosen = draw.sample(within[:middle], settings.size - hard)
+        chosen += draw.sample(within[middle:], hard)
+    return [judged[index] for index in sorted(index for _, index in chosen)]
+
+
+def _judged(query: Query, votes: Mapping[str, Vote]) -> Query:
+    consistency = {name: vote.share for name, vote in votes.items()}
+    # max gives the first of equals: the source that comes first in the recipe.
+    best = max(votes.values(), key=lambda vote: vote.share)
+    return replace(
+        query,
+        difficulty=round(1 - statistics.fmean(consistency.values()), 9),
+        consistency=consistency,
+        pseudo_label=best.majority,
+    )
+
+
+def _all_too_hard(
+    judged: Sequence[Query], votes: Mapping[str, Sequence[Vote]], settings: PoolSettings
+) -> str:
+    tenths = Counter(min(int((q.difficulty or 0.0) * 10 + 1e-6), 9) for q in judged)
+    spread = ", ".join(f"{n} in {t / 10:.1f}–{(t + 1) / 10:.1f}" for t, n in sorted(tenths.items()))
+    silent = sum(query.pseudo_label is None for query in judged)
+    rates = ", ".join(
+        f"{name} {sum(v.no_answer for v in listed) / max(1, sum(v.total for v in listed)):.0%}"
+        for name, listed in votes.items()
+    )
+    return (
+        f"all {len(judged)} candidates from {settings.source} are too hard: their difficulty "
+        f"(1 − mean consistency of the source models) is above "
+        f"`max_difficulty` = {settings.max_difficulty}: {spread}. No source gave any answer to "
+        f"{silent} of them; responses without an answer: {rates}. If answers are missing, look "
+        "at `instruction`, `order`, `regex` and `max_tokens`; otherwise take easier queries, "
+        "raise `max_difficulty`, or choose with `selection: random`"
+    )
+
+
+def _key(prompt: Prompt) -> str:
+    """Spell a prompt so that equal spellings mean equal prompts."""
+    return json.dumps(prompt if isinstance(prompt, str) else [dict(m) for m in prompt])
+
+
+def _refused(name: str, needed: str, value: object) -> DotsError:
+    return DotsError(f"`tune.queries.{name}`: {needed}, got {value!r}")

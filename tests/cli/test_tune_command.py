@@ -1,0 +1,302 @@
+"""dots-tune as people run it: options, messages, exit codes."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from checkpoints import read_tensors, write_checkpoint, write_triple
+from safetensors.torch import save_file
+
+from dots_mergekit.cli.tune import main
+from dots_mergekit.objectives.queries import Query, write_pool
+from dots_mergekit.recipe import Recipe
+from dots_mergekit.tuning.settings import Settings
+from dots_mergekit.tuning.study import open_study
+
+
+def write_recipe(folder: Path) -> Path:
+    world = write_triple(folder)
+    questions = folder / "questions.jsonl"
+    questions.write_text("".join(json.dumps({"prompt": f"{n}+1=?"}) + "\n" for n in range(9)))
+    path = folder / "recipe.yml"
+    content = {
+        "merge_method": "dots",
+        "base_model": str(world["base"]),
+        "models": [
+            {"model": str(world[name]), "parameters": {"weight": 1.0}} for name in ("sft", "rlvr")
+        ],
+        "dtype": "bfloat16",
+        "tune": {"queries": {"source": str(questions), "size": 6}, "max_tokens": 8, "trials": 5},
+    }
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    return path
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    return write_recipe(tmp_path)
+
+
+def run(*arguments: str | Path) -> int:
+    return main([str(argument) for argument in arguments])
+
+
+def test_help_teaches_with_an_example_and_is_quick(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        run("--help")
+    text = capsys.readouterr().out
+    assert "dots-tune --recipe recipes/quickstart.yml --out study --merge merged" in text
+    program = "import dots_mergekit.cli.tune, sys; print('torch' in sys.modules)"
+    completed = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert completed.stdout == "False\n"
+
+
+def test_a_dry_run_prints_the_plan_and_touches_nothing(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "study"
+    assert run("--recipe", recipe, "--out", out, "--dry-run", "--weight", "0", "3") == 0
+    text = capsys.readouterr().out
+    assert "λ sft       in [0, 3]" in text
+    assert "6 of 9 candidates" in text
+    # 2 × 9 × 5 votes of the sources, 5 × 6 × 7 of the trials, 3 × 6 × 28 of the second look.
+    assert "804 (queries 90, search 210, confirmation 504)" in text
+    assert "at most 6,432 (8 in a response)" in text
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--trials", "0"), "tune.trials: a whole number of at least 1 is needed; found 0"),
+        (("--weight", "2", "1"), "the range is reversed: write [1.0, 2.0]"),
+        (("--pick", "kne"), "did you mean `knee`?"),
+        (("--objectives", "consistency,perplexty"), "did you mean `perplexity`?"),
+        (("--queries", "missing.jsonl", "--dry-run"), "missing.jsonl"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(
+    recipe: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: Sequence[str],
+    message: str,
+) -> None:
+    assert run("--recipe", recipe, "--out", tmp_path / "study", *arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and message in error
+    assert "Traceback" not in error
+
+
+@dataclass
+class Place:
+    """A folder of its own for one mistake: three models, questions, a recipe over them."""
+
+    folder: Path
+    arguments: list[str]
+
+    def edit(self, **changes: Any) -> None:
+        """Change keys of `tune:`, or with `recipe=` top-level ones; None removes one."""
+        path = self.folder / "recipe.yml"
+        content = yaml.safe_load(path.read_text())
+        for target, given in ((content, changes.pop("recipe", {})), (content["tune"], changes)):
+            target.update(given)
+            for key in [key for key, value in target.items() if value is None]:
+                del target[key]
+        path.write_text(yaml.safe_dump(content, sort_keys=False))
+
+    def ask(self, *lines: dict[str, str]) -> None:
+        """Put other questions in place of those there are."""
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        (self.folder / "questions.jsonl").write_text(text)
+
+    def spoil(self, name: str, value: float) -> None:
+        """Put a value into the middle of a model's weights."""
+        tensors = read_tensors(self.folder / name)
+        tensors["model.layers.1.mlp.up_proj.weight"][3, 5] = value
+        save_file(tensors, self.folder / name / "model.safetensors", {"format": "pt"})
+
+    def begin_study(self) -> None:
+        """Make the study folder that of a search that has selected its queries."""
+        recipe = Recipe.load(self.folder / "recipe.yml")
+        out = self.folder / "study"
+        with open_study(recipe, Settings.parse(recipe), out) as study:
+            write_pool(out / "queries.jsonl", [Query("1+1=?")])
+            study.keep_pool()
+
+
+def begin_and_change(place: Place) -> None:
+    place.begin_study()
+    place.edit(votes=9, recipe={"parameters": {"density": 0.5}})
+
+
+def lose_models_and_folder(place: Place) -> None:
+    shutil.rmtree(place.folder / "sft")
+    place.arguments += ["--out", str(place.folder / "recipe.yml" / "study")]
+
+
+def write_to_proc(place: Place) -> None:
+    place.arguments += ["--out", "/proc/study"]
+
+
+NO_COLUMN = {"question": "1+1=?", "id": "a"}
+MISTAKES: dict[str, tuple[Callable[[Place], object], list[str]]] = {
+    "no queries": (
+        lambda place: place.edit(queries=None),
+        ["recipe.yml: `tune.queries` is missing", "or with --queries"],
+    ),
+    "an empty pool": (
+        lambda place: place.ask(),
+        ["questions.jsonl holds no query: at least one question is needed"],
+    ),
+    "a column that is missing": (
+        lambda place: place.ask(NO_COLUMN),
+        ["questions.jsonl, line 1: there is no column `prompt`", "it has: question, id"],
+    ),
+    "queries that are all too hard": (
+        lambda place: None,
+        [
+            "all 9 candidates from",
+            "are too hard",
+            "above `max_difficulty` = 0.8: 9 in 0.9–1.0",
+            "No source gave any answer to 9 of them",
+            "raise `max_difficulty`",
+        ],
+    ),
+    "models of other shapes": (
+        lambda place: write_checkpoint(place.folder / "sft", hidden_size=32, seed=1),
+        ["sft", "shape", "[288, 32]", "[288, 64]"],
+    ),
+    "models of other vocabularies": (
+        lambda place: write_checkpoint(
+            place.folder / "sft", seed=1, vocab_size=289, extra_tokens=["<think>"]
+        ),
+        ["sft", "vocabulary"],
+    ),
+    "a model that is the base": (
+        lambda place: shutil.copytree(
+            place.folder / "base", place.folder / "sft", dirs_exist_ok=True
+        ),
+        ["sft", "its weight has no effect"],
+    ),
+    "a range that is reversed": (
+        lambda place: place.edit(weight={"sft": [2, 0.5]}),
+        ["recipe.yml: tune.weight.sft: the range is reversed: write [0.5, 2]"],
+    ),
+    "a weight that is no number": (
+        lambda place: place.spoil("sft", math.nan),
+        ["model.layers.1.mlp.up_proj.weight", "sft", "1 of 6144 entries are NaN or infinite"],
+    ),
+    "a study of another recipe": (
+        begin_and_change,
+        [
+            "holds a study of something else",
+            "recipe parameters.density: is new, 0.5",
+            "votes: was 7, is now 9",
+            "start a new one with another --out",
+        ],
+    ),
+    "a folder below a file, with a model that is not there": (
+        lose_models_and_folder,
+        ["cannot write into the study folder", "Not a directory; choose another --out"],
+    ),
+    "a folder where nobody may write": (
+        write_to_proc,
+        ["cannot write into the study folder /proc/study", "choose another --out"],
+    ),
+    "a key that is unknown": (
+        lambda place: place.edit(trails=3),
+        ["recipe.yml: tune: unknown key `trails`; did you mean `trials`?"],
+    ),
+    "a rule that is unknown": (
+        lambda place: place.edit(pick="utopla"),
+        ["unknown pick rule `utopla`; did you mean `utopia`?"],
+    ),
+    "a sampler that is unknown": (
+        lambda place: place.edit(sampler="nsga"),
+        ["tune.sampler: known: gp, tpe, nsga2, random, grid; did you mean `nsga2`?; found 'nsga'"],
+    ),
+    "an objective that is unknown": (
+        lambda place: place.edit(objectives=["consistency", "agrement"]),
+        ["tune.objectives: known: ", "did you mean `agreement`?"],
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def endings(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Mapping[str, Future[subprocess.CompletedProcess[str]]]]:
+    """How the real command ends for each mistake, two of them at a time."""
+
+    def end(place: Place) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [Path(sys.executable).with_name("dots-tune"), *place.arguments],
+            env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    places = {}
+    for name, (make, _) in MISTAKES.items():
+        folder = tmp_path_factory.mktemp("mistake")
+        path = write_recipe(folder)
+        places[name] = Place(folder, ["--recipe", str(path), "--out", str(folder / "study")])
+        make(places[name])
+    with ThreadPoolExecutor(2) as pool:
+        yield {name: pool.submit(end, place) for name, place in places.items()}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_the_real_command_names_the_mistake_and_ends_with_2(
+    endings: Mapping[str, Future[subprocess.CompletedProcess[str]]], name: str
+) -> None:
+    ended = endings[name].result()
+    assert ended.returncode == 2, ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert ended.stdout == ""
+    error = ended.stderr[ended.stderr.index("error: ") :]
+    for part in MISTAKES[name][1]:
+        assert part in error
+
+
+def test_a_merge_folder_that_cannot_be_written_is_found_before_the_search(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "study"
+    assert run("--recipe", recipe, "--out", out, "--merge", recipe / "merged") == 2
+    assert "cannot write to" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_tuning_merging_and_resuming_a_real_model(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The models are random; the last line of a response is its answer."""
+    pytest.importorskip("dots_mergekit.backends")
+    out, merged = tmp_path / "study", tmp_path / "merged"
+    arguments = ("--recipe", recipe, "--out", out, "--merge", merged, "--objectives",
+                 "consistency,perplexity", "--queries", tmp_path / "questions.jsonl")  # fmt: skip
+    text = recipe.read_text().replace("size: 6", "size: 6\n    selection: all")
+    recipe.write_text(text.replace("max_tokens: 8", "max_tokens: 8\n  regex: '(.+)'"))
+    assert run(*arguments, "--trials", "5", "-q") == 0
+    assert (merged / "config.json").exists()
+    assert len(list((out / "trials").iterdir())) == 5
+    assert run(*arguments, "--trials", "6") == 0
+    assert "chosen: trial" in capsys.readouterr().out
+    assert (out / "report.md").exists() and (out / "front.png").exists()
