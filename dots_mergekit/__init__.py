@@ -1,5 +1,11 @@
 """DoTS (Decoupled Test-time Synthesis) for mergekit: the merge method `dots` and its tuner.
 
+    from dots_mergekit import Recipe, evaluate, merge, tune
+
+    outcome = tune(Recipe.load("recipes/quickstart.yml"), out="study", trials=30)
+    merge(outcome.best, "out")
+    print(evaluate(outcome.best, tasks=["arithmetic"], baselines=True).markdown())
+
 Importing this package makes mergekit know `merge_method: dots`, at once or as soon as mergekit is
 imported. It imports neither torch nor mergekit: what is heavy loads where it is used.
 """
@@ -8,26 +14,42 @@ from dots_mergekit import autoload
 
 TYPE_CHECKING = False  # type checkers take it as true; importing `typing` costs more than all this
 if TYPE_CHECKING:
-    from dots_mergekit.checking import check as check
+    from dots_mergekit.api import check as check
+    from dots_mergekit.api import evaluate as evaluate
+    from dots_mergekit.api import merge as merge
+    from dots_mergekit.api import preview as preview
+    from dots_mergekit.api import select_queries as select_queries
+    from dots_mergekit.api import tune as tune
     from dots_mergekit.errors import DotsError as DotsError
     from dots_mergekit.merging.kernel import Selection as Selection
     from dots_mergekit.merging.kernel import combine as combine
     from dots_mergekit.merging.kernel import select as select
+    from dots_mergekit.progress import Bars as Bars
+    from dots_mergekit.progress import Progress as Progress
+    from dots_mergekit.progress import Silent as Silent
     from dots_mergekit.recipe import Recipe as Recipe
 
 __version__ = "0.1.0"
 
-__all__ = ["DotsError", "Recipe", "Selection", "__version__", "check", "combine", "select"]
-
 _HOME = {
+    "Bars": "progress",
     "DotsError": "errors",
+    "Progress": "progress",
     "Recipe": "recipe",
     "Selection": "merging.kernel",
-    "check": "checking",
+    "Silent": "progress",
+    "check": "api",
     "combine": "merging.kernel",
+    "evaluate": "api",
+    "merge": "api",
+    "preview": "api",
     "select": "merging.kernel",
+    "select_queries": "api",
+    "tune": "api",
 }
 """Public name -> the module that defines it."""
+
+__all__ = [*_HOME, "__version__"]
 
 
 def __getattr__(name: str) -> object:

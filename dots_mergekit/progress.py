@@ -33,6 +33,9 @@ class Silent:
     def note(self, message: str) -> None:
         """Show nothing."""
 
+    def close(self) -> None:
+        """Show nothing."""
+
 
 class Bars:
     """Shows a bar for each stage, on stderr or in the notebook.

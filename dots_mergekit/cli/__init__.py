@@ -1,15 +1,18 @@
-"""The commands, one file each, and how they end."""
+"""The commands, one file each: they parse, call one function of the API, and print."""
 
 from __future__ import annotations
 
+import argparse
 import functools
 import sys
 from collections.abc import Callable
-from typing import ParamSpec
+from typing import Any, ParamSpec
 
+from dots_mergekit import __version__
 from dots_mergekit.errors import DotsError
+from dots_mergekit.progress import Bars, Silent
 
-__all__ = ["command"]
+__all__ = ["add_loudness", "command", "key_values", "make_parser", "names", "screen"]
 
 _P = ParamSpec("_P")
 
@@ -35,3 +38,58 @@ def command(main: Callable[_P, int]) -> Callable[_P, int]:
             return _INTERRUPTED
 
     return ended
+
+
+def make_parser(program: str, description: str, epilog: str) -> argparse.ArgumentParser:
+    """Make a parser that prints what it is given as it stands."""
+    parser = argparse.ArgumentParser(
+        prog=program,
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"dots-mergekit {__version__}")
+    return parser
+
+
+def add_loudness(parser: argparse.ArgumentParser, every: str) -> None:
+    """Add `--quiet` and `--verbose`.
+
+    Args:
+        parser: Of the command.
+        every: What is printed one by one with `--verbose`.
+    """
+    add = parser.add_mutually_exclusive_group().add_argument
+    add("-q", "--quiet", action="store_true", help="print errors only")
+    add("-v", "--verbose", action="store_true", help=f"print {every}, and what libraries log")
+
+
+def screen(options: argparse.Namespace) -> Silent | Bars:
+    """Give what shows the progress of a command, as loud as was asked for."""
+    import logging
+
+    logging.basicConfig(level=logging.INFO if options.verbose else logging.WARNING)
+    return Silent() if options.quiet else Bars(verbose=options.verbose)
+
+
+def names(text: str) -> list[str]:
+    """Read a list of names, `a,b`."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def key_values(text: str) -> dict[str, Any]:
+    """Read options by name, `k=v,k=v`, with values as in YAML."""
+    import yaml
+
+    pairs = {}
+    for part in text.split(","):
+        key, equals, value = part.partition("=")
+        if not (key.strip() and equals):
+            raise argparse.ArgumentTypeError(f"expected key=value,key=value; found {part!r}")
+        try:
+            pairs[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise argparse.ArgumentTypeError(
+                f"the value of {key} cannot be read: {value}"
+            ) from None
+    return pairs

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 import sys
 from collections.abc import Sequence
 
-from dots_mergekit.cli import command
+from dots_mergekit.cli import command, make_parser
 
 __all__ = ["main"]
 
@@ -38,12 +37,7 @@ exit codes: 0 no error found, 2 at least one error
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `dots-check` and give its exit code."""
-    parser = argparse.ArgumentParser(
-        prog="dots-check",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser("dots-check", _DESCRIPTION, _EPILOG)
     parser.add_argument("recipe", metavar="RECIPE", help="a mergekit YAML, of any merge method")
     parser.add_argument(
         "--out", metavar="DIR", help="where the merge is to be written: checks access and space"
@@ -54,17 +48,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
 
     # Late: these bring torch and mergekit, which --help and mistyped options do not need.
-    from dots_mergekit.checking import check
-    from dots_mergekit.recipe import Recipe
+    from dots_mergekit.api import check
 
     # Our findings say what these would log on the way.
     logging.basicConfig(level=logging.CRITICAL)
     for library in ("transformers", "huggingface_hub"):
         logging.getLogger(library).setLevel(logging.CRITICAL)
-    findings = check(Recipe.read(options.recipe), out=options.out, deep=options.deep)
-    for finding in findings:
-        print(finding)
-    return 2 if any(finding.severity == "error" for finding in findings) else 0
+    findings = check(options.recipe, out=options.out, deep=options.deep)
+    print(findings)
+    return 2 if findings.errors else 0
 
 
 if __name__ == "__main__":

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 
-from dots_mergekit.cli import command
+from dots_mergekit.cli import command, make_parser
 
 __all__ = ["main"]
 
@@ -31,12 +30,7 @@ exit codes: 0 done, 2 the source or the output is at fault
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `dots-queries` and give its exit code."""
-    parser = argparse.ArgumentParser(
-        prog="dots-queries",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser("dots-queries", _DESCRIPTION, _EPILOG)
     parser.add_argument("source", metavar="SOURCE", help="a file, an lm-eval task or a dataset")
     parser.add_argument("--out", metavar="FILE", required=True, help="the JSON lines to write")
     parser.add_argument(
@@ -55,11 +49,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
 
     # Late: --help and mistyped options need none of it.
-    from dots_mergekit.objectives.queries import write_pool
-    from dots_mergekit.tuning.pool import PoolSettings, load_candidates
+    from dots_mergekit.api import select_queries
 
-    settings = PoolSettings(
-        source=options.source,
+    pool = select_queries(
+        options.source,
+        options.out,
         prompt_column=options.prompt_column,
         config=options.config,
         split=options.split,
@@ -67,8 +61,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         selection=options.selection,
         seed=options.seed,
     )
-    pool = load_candidates(settings)
-    write_pool(options.out, pool)
     print(f"{options.out}: {len(pool)} queries from {options.source}")
     return 0
 

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import logging
-import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from dots_mergekit.cli import command
-from dots_mergekit.cli.screen import Screen
-from dots_mergekit.errors import DotsError
+from dots_mergekit.backends import BACKENDS
+from dots_mergekit.cli import add_loudness, command, key_values, make_parser, screen
+from dots_mergekit.cli.settings import SCHEMA, add_settings, given_settings
 
 if TYPE_CHECKING:
-    from dots_mergekit.merging.selections import SelectionFile
-    from dots_mergekit.recipe import Recipe
-    from dots_mergekit.tuning.search import Outcome
+    from dots_mergekit.tuning.outcome import Outcome
 
-__all__ = ["main", "pairs"]
+__all__ = ["main"]
 
 _DESCRIPTION = """\
 Find how much of each model to merge, from questions alone, without their answers.
@@ -52,6 +46,8 @@ examples:
   dots-tune --recipe recipes/quickstart.yml --out paper \\
       --objectives consistency,perplexity --pick knee
       the objectives of the DoTS paper
+  dots-tune --schema > recipe.schema.json
+      so that an editor completes and checks `tune:`
 
 The study folder holds best.yml, report.md with pictures, trials.csv, front/ and trials/: all of
 these recipes can be given to mergekit-yaml as they are. To watch: optuna-dashboard
@@ -65,233 +61,88 @@ exit codes: 0 done, 2 a mistake in what was given, 130 interrupted
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `dots-tune` and give its exit code."""
     options = _parser().parse_args(argv)
+    settings = given_settings(options)
 
-    # Late: these bring torch, mergekit and optuna, which --help and mistyped options do not need.
-    from dots_mergekit.checking import require_mergeable
-    from dots_mergekit.recipe import Recipe
-    from dots_mergekit.tuning.report import describe, write_report
-    from dots_mergekit.tuning.search import tune
-    from dots_mergekit.tuning.settings import Settings
+    # Late: this brings torch, mergekit and optuna, which --help and mistyped options do not need.
+    from dots_mergekit.api import preview, tune
 
-    _set_logging(verbose=options.verbose)
-    _require_fitting(options)
-    recipe = Recipe.load(options.recipe)
-    settings = Settings.parse(recipe, _overrides(options))
     if options.dry_run:
-        print(describe(recipe, settings))
-        print(f"backend: {options.backend}, {'on disk' if options.on_disk else 'live'}")
+        print(preview(options.recipe, **settings))
         return 0
-    if options.merge is not None:
-        # Before the search, not after it: the merge must be possible to write.
-        require_mergeable(recipe, out=options.merge)
-    with contextlib.ExitStack() as stack:
-        screen = stack.enter_context(Screen(quiet=options.quiet, verbose=options.verbose))
-
-        def open_scorer() -> Any:
-            from dots_mergekit.merging.selections import SelectionFile
-            from dots_mergekit.objectives.harness import LmEvalScorer
-            from dots_mergekit.recipe.fingerprint import selected_from
-            from dots_mergekit.tuning.study import SELECTIONS
-
-            path = Path(options.out, SELECTIONS)
-            kept = SelectionFile(path, lambda: selected_from(recipe))
-            model = _open_model(recipe, options, settings.generation.batch_size, kept, stack)
-            scorer = LmEvalScorer(model, settings.generation, settings.objectives)
-            return stack.enter_context(scorer)
-
-        try:
-            outcome = tune(
-                recipe,
-                settings,
-                open_scorer,
-                options.out,
-                storage=options.storage,
-                backend=options.backend,
-                progress=screen,
-            )
-        except KeyboardInterrupt:
-            screen.close()
-            print(
-                f"\nall finished trials are kept in {options.out}; "
-                "the same command goes on from there",
-                file=sys.stderr,
-            )
-            raise
-    write_report(outcome, gpus=_gpus(options))
+    progress = screen(options)
+    try:
+        outcome = tune(
+            options.recipe,
+            out=options.out,
+            merge=options.merge,
+            backend=options.backend,
+            backend_args=options.backend_args,
+            weights_on=options.weights_on,
+            device=options.device,
+            on_disk=options.on_disk,
+            storage=options.storage,
+            verbose=options.verbose,
+            progress=progress,
+            **settings,
+        )
+    except KeyboardInterrupt:
+        progress.close()
+        print(
+            f"\nall finished trials are kept in {options.out}; the same command goes on from there",
+            file=sys.stderr,
+        )
+        raise
+    progress.close()
     if not options.quiet:
         _print_outcome(outcome)
-    if options.merge is not None:
-        _merge(outcome, options.merge, quiet=options.quiet)
-        if not options.quiet:
+        if options.merge is not None:
             print(f"merged into {options.merge}")
     return 0
 
 
+class _PrintSchema(argparse.Action):
+    """Prints the JSON schema, and ends."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        print(SCHEMA.read_text(encoding="utf-8"), end="")
+        parser.exit()
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="dots-tune",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser("dots-tune", _DESCRIPTION, _EPILOG)
     add = parser.add_argument
     add("--recipe", metavar="R", required=True, help="a mergekit YAML with a `tune:` section")
     add("--out", metavar="DIR", default="study", help="the study folder (default: study)")
     add("--merge", metavar="DIR", help="merge with the chosen λ into this folder at the end")
     add("--dry-run", action="store_true", help="say what would be done, and stop")
-
-    search = parser.add_argument_group("the search; in the recipe, keys of `tune:`")
-    add = search.add_argument
-    add("--queries", metavar="SRC", help="a file, a Hugging Face dataset or an lm-eval task")
-    add("--weight", metavar=("LO", "HI"), nargs=2, type=float, help="where each λ is searched")
-    add("--density", metavar=("LO", "HI"), nargs=2, type=float, help="search the density, too")
-    add("--objectives", metavar="A,B", type=_names, help="two or three of: consistency, agreement,"
-        " perplexity, response_perplexity")  # fmt: skip
-    add("--votes", metavar="N", type=int, help="responses to each query")
-    add("--trials", metavar="N", type=int, help="points to score, those of earlier runs included")
-    add("--sampler", metavar="S", help="gp, tpe, nsga2, random or grid")
-    add("--pick", metavar="RULE", help="consistency+agreement, consistency, agreement, knee, "
-        "utopia or perplexity-within")  # fmt: skip
-    add("--patience", metavar="N", type=int, help="stop when N trials brought next to nothing")
-    add("--seed", metavar="N", type=int, help="everything random follows from it")
+    add("--schema", nargs=0, action=_PrintSchema, help="print the JSON schema of recipes with a"
+        " `tune:` section, and stop")  # fmt: skip
+    add_settings(parser)
 
     machine = parser.add_argument_group("this machine")
     add = machine.add_argument
-    add("--backend", choices=["hf", "vllm"], default="hf", help="what runs the models: hf "
-        "(transformers, the default), or vllm, much faster on GPUs")  # fmt: skip
-    add("--backend-args", metavar="K=V,...", type=pairs, help="options of lm-eval's vllm model "
-        "and of vLLM: tensor_parallel_size=2,max_model_len=16384,...")  # fmt: skip
+    said = "; ".join(f"{name}: {backend.says}" for name, backend in BACKENDS.items())
+    add("--backend", choices=list(BACKENDS), default="hf", help=f"what runs the models: {said}"
+        " (default: hf)")  # fmt: skip
+    add("--backend-args", metavar="K=V,...", type=key_values, help="options of lm-eval's vllm "
+        "model and of vLLM: tensor_parallel_size=2,max_model_len=16384,...")  # fmt: skip
     add("--weights-on", choices=["auto", "gpu", "cpu"], help="with vllm: keep the models to merge "
         "on the GPU, or on disk and in the system's cache (default: gpu if they fit beside the "
         "engine)")  # fmt: skip
     add("--device", metavar="D", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
-    add("--batch-size", metavar="N", type=int, help="responses generated side by side")
     add("--on-disk", action="store_true", help="merge every trial to disk and load it, instead of"
         " changing the weights in memory: slow")  # fmt: skip
     add("--storage", metavar="URL", help="an Optuna storage in place of study.db in the folder")
-
-    loudness = parser.add_mutually_exclusive_group()
-    add = loudness.add_argument
-    add("-q", "--quiet", action="store_true", help="print errors only")
-    add("-v", "--verbose", action="store_true", help="print every trial, and what libraries log")
+    add_loudness(parser, "every trial")
     return parser
 
 
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",")]
-
-
-def pairs(text: str) -> dict[str, Any]:
-    """Read the options of an engine, `k=v,k=v`, with values as in YAML."""
-    import yaml
-
-    pairs = {}
-    for part in text.split(","):
-        key, equals, value = part.partition("=")
-        if not (key.strip() and equals):
-            raise argparse.ArgumentTypeError(f"expected key=value,key=value; found {part!r}")
-        try:
-            pairs[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise argparse.ArgumentTypeError(
-                f"the value of {key} cannot be read: {value}"
-            ) from None
-    return pairs
-
-
-def _require_fitting(options: argparse.Namespace) -> None:
-    """Refuse options of one backend that are given to the other."""
-    hf = {"--on-disk": options.on_disk, "--device": options.device is not None}
-    vllm = {
-        "--backend-args": options.backend_args is not None,
-        "--weights-on": options.weights_on is not None,
-    }
-    other, given = ("vllm", vllm) if options.backend == "hf" else ("hf", hf)
-    for name, is_given in given.items():
-        if is_given:
-            raise DotsError(
-                f"{name} goes with --backend {other}, and the backend is {options.backend}"
-            )
-
-
-def _open_model(
-    recipe: Recipe,
-    options: argparse.Namespace,
-    batch_size: int,
-    kept: SelectionFile,
-    stack: contextlib.ExitStack,
-) -> Any:
-    if options.backend == "vllm":
-        from dots_mergekit.backends.vllm.model import LiveVllmModel
-
-        weights_on = options.weights_on or "auto"
-        return stack.enter_context(
-            LiveVllmModel(recipe, options.backend_args, weights_on=weights_on, kept=kept)
-        )
-    from dots_mergekit.backends import open_model
-
-    return open_model(
-        recipe,
-        on_disk=options.on_disk,
-        device=options.device,
-        batch_size=batch_size,
-        kept=kept,
-    )
-
-
-def _overrides(options: argparse.Namespace) -> dict[str, Any]:
-    """Give the options that stand for keys of `tune:`, where they were given."""
-    keys = (
-        *("queries", "weight", "density", "objectives", "votes", "trials", "sampler", "pick"),
-        *("patience", "seed", "batch_size"),
-    )
-    given = {key: getattr(options, key) for key in keys}
-    return {key: value for key, value in given.items() if value is not None}
-
-
-def _set_logging(*, verbose: bool) -> None:
-    import optuna
-
-    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING)
-    optuna.logging.set_verbosity(logging.INFO if verbose else logging.ERROR)
-    # Read by vLLM when it is imported, in this process and in those of its engine.
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "INFO" if verbose else "ERROR")
-    if not verbose:
-        import transformers
-
-        # Its bars would tear ours.
-        transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-        for library in ("transformers", "huggingface_hub", "lm_eval", "mergekit"):
-            logging.getLogger(library).setLevel(logging.ERROR)
-
-
-def _gpus(options: argparse.Namespace) -> int:
-    import torch
-
-    engine = options.backend_args or {}
-    size = engine.get("tensor_parallel_size", 1) * engine.get("pipeline_parallel_size", 1)
-    return size if torch.cuda.is_available() and options.device != "cpu" else 0
-
-
-def _merge(outcome: Outcome, out: str, *, quiet: bool) -> None:
-    from mergekit.merge import run_merge
-    from mergekit.options import MergeOptions
-
-    from dots_mergekit.recipe import Recipe
-
-    best = Recipe.load(outcome.folder / "best.yml")
-    run_merge(best.configuration(), out, MergeOptions(quiet=quiet), config_source=best.text)
-
-
 def _print_outcome(outcome: Outcome) -> None:
-    from dots_mergekit.tuning.outputs import spell_scores
-
     choice = outcome.choice
-    place = ", ".join(f"{name} {value:.3g}" for name, value in choice.point.parameters.items())
-    print(f"chosen: trial {choice.number}, {place}: {spell_scores(choice.scores)}")
+    print(f"chosen: trial {choice.number}, {choice.point}: {choice.scores}")
     if choice.number in outcome.confirmed:
-        print(f"scored again: {spell_scores(outcome.confirmed[choice.number])}")
-    print(f"the report is {outcome.folder / 'report.md'}, the recipe {outcome.folder / 'best.yml'}")
+        print(f"scored again: {outcome.confirmed[choice.number]}")
+    print(f"the report is {outcome.folder / 'report.md'}, the recipe {outcome.best.origin}")
 
 
 if __name__ == "__main__":

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Annotated, Protocol
+
+from pydantic import BeforeValidator, Field, field_validator
 
 from dots_mergekit.answers.voting import ORDER, Vote
-from dots_mergekit.errors import DotsError
 from dots_mergekit.objectives.queries import Query
 from dots_mergekit.recipe import Recipe
+from dots_mergekit.schema import OneOf, Section, as_tuple
 
 if TYPE_CHECKING:
     from lm_eval.api.model import TemplateLM
@@ -19,58 +20,45 @@ if TYPE_CHECKING:
 __all__ = ["Generation", "Poll", "Scorer", "Scores", "SwappableModel"]
 
 
-@dataclass(frozen=True)
-class Generation:
-    r"""How responses are sampled, and how their answers are found.
-
-    Attributes:
-        votes: Responses to each query.
-        temperature: Above 0: at 0 all responses would be the same one.
-        top_p: In (0, 1].
-        max_tokens: The limit for one response.
-        instruction: Put below each query, as "Put your final answer in \boxed{}."
-        order: Where answers are looked for: names of `voting.ORDER`.
-        regex: Replaces `order`: the first group of its last match is the answer.
-        batch_size: Responses that a Hugging Face model generates side by side. It is part of what
-            a seed means: with another one the same seed gives other responses.
+class Generation(Section):
+    """How responses are sampled, and how their answers are found.
 
     Raises:
-        DotsError: A value of the wrong kind or out of range.
+        pydantic.ValidationError: A value of the wrong kind or out of range.
     """
 
-    votes: int = 7
-    temperature: float = 0.6
-    top_p: float = 1.0
-    max_tokens: int = 8192
+    votes: int = Field(default=7, ge=1)
+    """Responses to each query."""
+    temperature: float = Field(default=0.6, gt=0)
+    """Of the sampling; at 0 all responses would be the same one."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    """Of the sampling: the share of probability that tokens are drawn from."""
+    max_tokens: int = Field(default=8192, ge=1)
+    """The limit for one response."""
     instruction: str | None = None
-    order: tuple[str, ...] = ORDER
+    """Put below each query, as in "Put your final answer within \\boxed{}."."""
+    order: Annotated[
+        tuple[Annotated[str, OneOf(ORDER, "place of answers")], ...],
+        Field(min_length=1),
+        BeforeValidator(as_tuple),
+    ] = ORDER
+    """Where answers are looked for; the first place that holds one decides."""
     regex: str | None = None
-    batch_size: int = 64
+    """Replaces `order`: the first group of its last match is the answer."""
+    batch_size: int = Field(default=64, ge=1)
+    """Responses that a Hugging Face model generates side by side. It is part of what a seed means:
+    with another one the same seed gives other responses."""
 
-    def __post_init__(self) -> None:
-        for name in ("votes", "max_tokens", "batch_size"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise _refused(name, "a whole number of at least 1 is needed", value)
-        for name, most in (("temperature", math.inf), ("top_p", 1.0)):
-            value = getattr(self, name)
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not (number and math.isfinite(value) and 0 < value <= most):
-                limit = "" if most == math.inf else f" and at most {most:g}"
-                raise _refused(name, f"a number above 0{limit} is needed", value)
-        if not (self.instruction is None or isinstance(self.instruction, str)):
-            raise _refused("instruction", "a text is needed", self.instruction)
-        if isinstance(self.order, str) or not self.order or not set(self.order) <= set(ORDER):
-            needed = f"a list of names from {', '.join(ORDER)} is needed"
-            raise _refused("order", needed, self.order)
-        if self.regex is not None:
-            try:
-                groups = re.compile(self.regex).groups
-            except (re.error, TypeError) as error:
-                needed = f"a regular expression is needed ({error})"
-                raise _refused("regex", needed, self.regex) from error
-            if not groups:
-                raise _refused("regex", "a group, `(...)`, is needed around the answer", self.regex)
+    @field_validator("regex")
+    @classmethod
+    def _has_a_group(cls, regex: str | None) -> str | None:
+        try:
+            groups = re.compile(regex).groups if regex is not None else 1
+        except re.error as error:
+            raise ValueError(f"a regular expression is needed ({error}); found {regex!r}") from None
+        if not groups:
+            raise ValueError(f"a group, `(...)`, is needed around the answer; found {regex!r}")
+        return regex
 
 
 @dataclass(frozen=True)
@@ -88,6 +76,10 @@ class Scores:
 
     objectives: Mapping[str, float]
     details: Mapping[str, float]
+
+    def __str__(self) -> str:
+        """Spell the objectives as people read them: `consistency 0.812, agreement 0.640`."""
+        return ", ".join(f"{name} {value:.3f}" for name, value in self.objectives.items())
 
 
 @dataclass(frozen=True)
@@ -124,7 +116,3 @@ class SwappableModel(Protocol):
 
     def use(self, recipe: Recipe) -> None:
         """Make its weights those of the merge."""
-
-
-def _refused(name: str, needed: str, value: object) -> DotsError:
-    return DotsError(f"`tune.{name}`: {needed}, got {value!r}")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
+from dots_mergekit.objectives.scores import Generation
 from dots_mergekit.recipe import Recipe
 from dots_mergekit.recipe.fingerprint import merged, version, versions
 from dots_mergekit.tuning.settings import Settings
@@ -20,16 +20,15 @@ def identify(recipe: Recipe, settings: Settings) -> dict[str, Any]:
 
     The λ that stand in the recipe are left out: they are what is searched.
     """
-    pool = dataclasses.asdict(settings.pool)
-    generation = dataclasses.asdict(settings.generation)
-    generation.pop("batch_size", None)
+    # Another batch size is a circumstance.
+    generation = [name for name in Generation.model_fields if name != "batch_size"]
     identity = {
         **merged(recipe),
         **{f"range of λ {name}": ends for name, ends in settings.weights.items()},
         "density": settings.density,
-        **{f"queries.{key}": value for key, value in pool.items()},
-        "contents of queries.source": _file_hash(settings.pool.source),
-        **generation,
+        **{f"queries.{key}": value for key, value in settings.queries.model_dump().items()},
+        "contents of queries.source": _file_hash(settings.queries.source),
+        **{name: getattr(settings, name) for name in generation},
         "objectives": settings.objectives,
         "sampler": settings.sampler,
         "seed": settings.seed,
@@ -48,7 +47,7 @@ def circumstances(settings: Settings, backend: str) -> dict[str, Any]:
     """
     return {
         **versions(),
-        "batch_size": getattr(settings.generation, "batch_size", None),
+        "batch_size": settings.batch_size,
         "backend": backend,
         **({"version of vllm": version("vllm")} if backend == "vllm" else {}),
     }

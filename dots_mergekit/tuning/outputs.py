@@ -10,16 +10,13 @@ from pathlib import Path
 from dots_mergekit.files import write_text
 from dots_mergekit.objectives.scores import Scores
 from dots_mergekit.recipe import Recipe
-from dots_mergekit.tuning.front import pareto_front, rejection, rule_named
+from dots_mergekit.tuning.choice import RULES
+from dots_mergekit.tuning.collapse import rejection
 from dots_mergekit.tuning.settings import Settings
-from dots_mergekit.tuning.study import Study, Trial
+from dots_mergekit.tuning.study import BEST, Study
+from dots_mergekit.tuning.trials import Trial
 
-__all__ = ["spell_scores", "write_choice", "write_tables", "write_trial"]
-
-
-def spell_scores(scores: Scores) -> str:
-    """Spell the objectives as people read them: `consistency 0.812, agreement 0.640`."""
-    return ", ".join(f"{name} {value:.3f}" for name, value in scores.objectives.items())
+__all__ = ["write_choice", "write_tables", "write_trial"]
 
 
 def write_trial(study: Study, trial: Trial, folder: Path) -> None:
@@ -46,20 +43,16 @@ def _with_comment(recipe: Recipe, lines: Iterable[str]) -> Recipe:
 
 def write_choice(study: Study, choice: Trial, confirmed: Mapping[int, Scores]) -> None:
     """Write `best.yml`: the recipe of the chosen trial, with why it was chosen."""
-    rule = rule_named(study.settings.pick, study.settings.objectives)
+    rule = RULES[study.settings.pick]
     lines = _comment(study, choice, f"the chosen one, trial {choice.number}: {rule.says}")
     if choice.number in confirmed:
-        lines.append(f"scored again with more votes: {spell_scores(confirmed[choice.number])}")
-    _with_comment(choice.point.recipe(study.recipe), lines).write(study.folder / "best.yml")
+        lines.append(f"scored again with more votes: {confirmed[choice.number]}")
+    _with_comment(choice.point.recipe(study.recipe), lines).write(study.folder / BEST)
 
 
 def write_tables(study: Study) -> list[int]:
     """Write `trials.csv` and the recipes of the front; give the numbers on the front."""
-    trials = study.trials()
-    settings = study.settings
-    allowed = [t for t in trials if t.same_as is None and rejection(t.scores) is None]
-    points = [t.scores.objectives for t in allowed]
-    front = [allowed[i] for i in pareto_front(points, settings.directions)]
+    trials, front = study.trials.scored(), study.trials.front()
     folder = study.folder / "front"
     for trial in front:
         write_trial(study, trial, folder)
@@ -69,7 +62,7 @@ def write_tables(study: Study) -> list[int]:
             old.unlink()
     numbers = [trial.number for trial in front]
     if trials:
-        write_text(study.folder / "trials.csv", _csv(trials, settings, numbers))
+        write_text(study.folder / "trials.csv", _csv(trials, study.settings, numbers))
     return numbers
 
 
@@ -78,7 +71,7 @@ def _csv(trials: Sequence[Trial], settings: Settings, front: Sequence[int]) -> s
     columns = [
         "trial",
         "start",
-        *(f"{name}" for name in trials[0].point.parameters),
+        *trials[0].point.parameters,
         *settings.objectives,
         *details,
         "seconds",

@@ -8,112 +8,71 @@ import random
 import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Literal, get_args
+from dataclasses import replace
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError
 
 from dots_mergekit.answers.voting import Vote
 from dots_mergekit.errors import DotsError
-from dots_mergekit.messages import did_you_mean
 from dots_mergekit.objectives.queries import Prompt, Query
+from dots_mergekit.schema import OneOf, Section, problems
 from dots_mergekit.tuning.sources import load_queries
 
-__all__ = ["PoolSettings", "load_candidates", "select_pool"]
+__all__ = ["SELECTIONS", "PoolSettings", "load_candidates", "read_settings", "select_pool"]
 
-Selection = Literal["difficulty", "random", "all"]
-
-_SELECTIONS: tuple[str, ...] = get_args(Selection)
+SELECTIONS = ("difficulty", "random", "all")
+"""How a pool is chosen from its candidates."""
 
 # Candidates for each query of the pool, where nothing else is said: with 5 votes of two sources
 # that is less work than six trials of 7 votes.
 _CANDIDATES_PER_QUERY = 4
 
 
-@dataclass(frozen=True)
-class PoolSettings:
-    """Where queries come from and how the pool is chosen: the section `queries` of `tune`.
-
-    Attributes:
-        source: A `.jsonl`, `.parquet` or `.csv` file, an lm-eval task, or a Hugging Face dataset.
-        prompt_column: The column with the prompt: a string or a list of chat messages.
-        config: Of a Hugging Face dataset.
-        split: Of a Hugging Face dataset; needed where it has several.
-        size: Queries in the pool; `all` ignores it.
-        selection: `difficulty` as in the paper, `random`, or `all`.
-        candidates: How many queries, drawn at random, the sources vote on before the pool is
-            chosen by difficulty; four times `size` if None.
-        votes: Responses of each source to each of them.
-        max_difficulty: Queries above it are dropped, in [0, 1].
-        seed: Of every draw.
+class PoolSettings(Section):
+    """Where queries come from, and how the pool is chosen.
 
     Raises:
-        DotsError: A value of the wrong kind or out of range.
+        pydantic.ValidationError: A value of the wrong kind or out of range.
     """
 
-    source: str
-    prompt_column: str = "prompt"
-    config: str | None = None
-    split: str | None = None
-    size: int = 64
-    selection: Selection = "difficulty"
-    candidates: int | None = None
-    votes: int = 5
-    max_difficulty: float = 0.8
-    seed: int = 0
+    source: str = Field(min_length=1)
+    """Questions without answers: a file (.jsonl, .parquet, .csv), an lm-eval task, or a Hugging
+    Face dataset."""
+    prompt_column: str = Field(default="prompt", min_length=1)
+    """The column with the prompt: a text or a list of chat messages."""
+    config: str | None = Field(default=None, min_length=1)
+    """The configuration of a Hugging Face dataset."""
+    split: str | None = Field(default=None, min_length=1)
+    """The split of a Hugging Face dataset; needed where it has several."""
+    size: int = Field(default=64, ge=1)
+    """Queries in the pool; `selection: all` passes over it."""
+    selection: Annotated[str, OneOf(SELECTIONS, "selection")] = "difficulty"
+    """How the pool is chosen: `difficulty` as in the paper, `random`, or `all`."""
+    candidates: int | None = Field(default=None, ge=1)
+    """How many queries, drawn at random, the sources vote on before the pool is chosen by
+    difficulty; four times `size` where nothing is said."""
+    votes: int = Field(default=5, ge=1)
+    """Responses of each source to each of them."""
+    max_difficulty: float = Field(default=0.8, ge=0, le=1)
+    """Queries that are harder are dropped; 1 − the mean consistency of the sources."""
+    seed: int | None = Field(default=None, ge=0)
+    """Of every draw; the seed of the search where nothing is said."""
 
-    def __post_init__(self) -> None:
-        for name in ("source", "prompt_column", "config", "split"):
-            value = getattr(self, name)
-            optional = name in ("config", "split")
-            if not (isinstance(value, str) and value) and not (optional and value is None):
-                raise _refused(name, "a name is needed", value)
-        for name, least in (("size", 1), ("candidates", 1), ("votes", 1), ("seed", 0)):
-            value = getattr(self, name)
-            if name == "candidates" and value is None:
-                continue
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise _refused(name, f"a whole number of at least {least} is needed", value)
-        if self.selection not in _SELECTIONS:
-            raise _refused(
-                "selection", f"one of {', '.join(_SELECTIONS)} is needed", self.selection
-            )
-        limit = self.max_difficulty
-        if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 <= limit <= 1:
-            raise _refused("max_difficulty", "a number between 0 and 1 is needed", limit)
 
-    @classmethod
-    def parse(cls, value: object) -> PoolSettings:
-        """Read what a recipe has under `tune: queries:`.
+def read_settings(content: Mapping[str, Any]) -> PoolSettings:
+    """Read settings that were given by their names.
 
-        Args:
-            value: The source alone, or a mapping with the names of these settings.
-
-        Raises:
-            DotsError: There is nothing, a setting is unknown, or a value is refused.
-        """
-        if value is None:
-            raise DotsError(
-                "no `tune.queries` in the recipe: tuning needs unlabeled questions; name a "
-                ".jsonl, .parquet or .csv file, an lm-eval task or a Hugging Face dataset"
-            )
-        if isinstance(value, str):
-            return cls(source=value)
-        if not isinstance(value, Mapping):
-            raise DotsError(
-                f"`tune.queries`: a source or a mapping of settings is needed, got {value!r}"
-            )
-        known = [entry.name for entry in fields(cls)]
-        for key in value:
-            if key not in known:
-                raise DotsError(
-                    f"unknown key `{key}` in tune.queries{did_you_mean(key, known)}; "
-                    f"known here: {', '.join(known)}"
-                )
-        if "source" not in value:
-            raise DotsError(
-                "`tune.queries.source` is missing: name a .jsonl, .parquet or .csv file, an "
-                "lm-eval task or a Hugging Face dataset"
-            )
-        return cls(**value)
+    Raises:
+        DotsError: Everything that is wrong with them, one mistake a line.
+    """
+    try:
+        return PoolSettings.model_validate(content)
+    except ValidationError as error:
+        wrong = problems(error, PoolSettings, content)
+        raise DotsError(
+            "\n".join(f"`{'.'.join(map(str, place))}`: {message}" for place, message in wrong)
+        ) from error
 
 
 def load_candidates(settings: PoolSettings) -> list[Query]:
@@ -139,7 +98,7 @@ def load_candidates(settings: PoolSettings) -> list[Query]:
     }[settings.selection]
     if draw >= len(queries):
         return queries
-    chosen = random.Random(settings.seed).sample(range(len(queries)), draw)
+    chosen = random.Random(settings.seed or 0).sample(range(len(queries)), draw)
     return [queries[index] for index in sorted(chosen)]
 
 
@@ -181,7 +140,7 @@ def select_pool(
     else:
         middle = math.ceil(len(within) / 2)
         hard = settings.size // 2
-        draw = random.Random(settings.seed)
+        draw = random.Random(settings.seed or 0)
         chosen = draw.sample(within[:middle], settings.size - hard)
         chosen += draw.sample(within[middle:], hard)
     return [judged[index] for index in sorted(index for _, index in chosen)]

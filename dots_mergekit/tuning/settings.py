@@ -1,45 +1,50 @@
-"""What a search is to do: the `tune:` section of a recipe, read, checked and completed."""
+"""What a search is to do: the one schema of the `tune:` section of a recipe."""
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
 import math
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Collection, Mapping
+from typing import Annotated, Any, Literal
 
-from dots_mergekit.answers.voting import ORDER
-from dots_mergekit.errors import DotsError, RecipeError
+from pydantic import (
+    BeforeValidator,
+    Discriminator,
+    Field,
+    PlainValidator,
+    Tag,
+    ValidationError,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+)
+
+from dots_mergekit.errors import RecipeError
+from dots_mergekit.messages import did_you_mean
 from dots_mergekit.objectives import DIRECTIONS
 from dots_mergekit.objectives.scores import Generation
-from dots_mergekit.recipe import Recipe
-from dots_mergekit.tuning.front import rule_named
+from dots_mergekit.recipe import TUNE, Recipe, spell
+from dots_mergekit.schema import OneOf, as_tuple, problems
+from dots_mergekit.tuning.choice import RULES, require_rule
 from dots_mergekit.tuning.pool import PoolSettings
+from dots_mergekit.tuning.samplers import SAMPLERS
 
 __all__ = [
     "CONFIRMATION_FACTOR",
     "DEFAULT_OBJECTIVES",
     "DEFAULT_PICK",
     "DENSITY_STEP",
-    "SAMPLERS",
     "Range",
     "Settings",
+    "mistakes",
     "model_of",
+    "recipe_schema",
 ]
-
-Range = tuple[float, float]
 
 DEFAULT_OBJECTIVES = ("consistency", "agreement")
 DEFAULT_PICK = "consistency+agreement"
 
 # The rule that works with any objectives, where the default one does not.
 _ANY_PICK = "knee"
-
-SAMPLERS = ("gp", "tpe", "nsga2", "random", "grid")
-
-# The paper's.
-_DEFAULT_WEIGHT: Range = (0.5, 2.0)
 
 DENSITY_STEP = 0.05
 """Densities are searched in these steps, so that few selections serve many trials."""
@@ -48,38 +53,161 @@ CONFIRMATION_FACTOR = 4
 """How many times the votes of a trial the best few points get when they are scored again."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """A whole search, with every default filled in.
+def _read_range(value: object) -> tuple[float, float]:
+    pair = value if isinstance(value, list | tuple) else ()
+    numbers = [v for v in pair if isinstance(v, int | float) and not isinstance(v, bool)]
+    if len(numbers) != 2 or len(pair) != 2 or not all(map(math.isfinite, numbers)):
+        raise ValueError(f"a pair of finite numbers [low, high] is needed; found {value!r}")
+    low, high = numbers
+    if low > high:
+        raise ValueError(f"the range is reversed: write [{high}, {low}]; found {[low, high]!r}")
+    if low == high:
+        raise ValueError(
+            f"the range is a single value: write that into the recipe itself; found {[low, high]!r}"
+        )
+    return float(low), float(high)
 
-    Attributes:
-        weights: The range of each λ, by the names of `Recipe.weights()`.
-        density: The range of the density of all models, or of each by the names of
-            `Recipe.sources`; None leaves the density to the recipe.
-        pool: Where the queries come from and how they are selected.
-        generation: How the models answer.
-        objectives: Two or three names from `dots_mergekit.objectives.DIRECTIONS`.
-        trials: How many points to score in all, those of earlier runs included.
-        sampler: One of `SAMPLERS`.
-        seed: Everything random follows from it.
-        pick: The rule that chooses one point, from `dots_mergekit.front.PICKS`.
-        patience: Stop when the hypervolume has not grown by more than 0.5% over this many
-            trials; None never stops early.
-        confirm: How many of the best points are scored again, with fresh seeds and
-            `CONFIRMATION_FACTOR` times the votes, before one is chosen; 0 for none.
+
+def _read_densities(value: object) -> tuple[float, float]:
+    low, high = _read_range(value)
+    if not DENSITY_STEP <= low < high <= 1.0:
+        raise ValueError(f"densities lie between {DENSITY_STEP} and 1; found {[low, high]!r}")
+    for end in (low, high):
+        if not math.isclose(end / DENSITY_STEP, round(end / DENSITY_STEP), abs_tol=1e-6):
+            raise ValueError(f"densities go in steps of {DENSITY_STEP}; found {[low, high]!r}")
+    return low, high
+
+
+_PAIR: dict[str, Any] = {
+    "type": "array",
+    "items": {"type": "number"},
+    "minItems": 2,
+    "maxItems": 2,
+}
+Range = Annotated[tuple[float, float], PlainValidator(_read_range), WithJsonSchema(_PAIR)]
+_Densities = Annotated[tuple[float, float], PlainValidator(_read_densities), WithJsonSchema(_PAIR)]
+
+
+def _kind(value: object) -> str:
+    return "mapping" if isinstance(value, Mapping) else "pair"
+
+
+class Settings(Generation):
+    """How the λ of a recipe are searched and chosen, and how its models are asked.
+
+    Raises:
+        pydantic.ValidationError: A value of the wrong kind or out of range. `Settings.parse` says
+            it in words instead.
     """
 
-    weights: Mapping[str, Range]
-    pool: PoolSettings
-    density: Range | Mapping[str, Range] | None = None
-    generation: Generation = dataclasses.field(default_factory=Generation)
-    objectives: tuple[str, ...] = DEFAULT_OBJECTIVES
-    trials: int = 40
-    sampler: str = "gp"
-    seed: int = 0
-    pick: str = DEFAULT_PICK
-    patience: int | None = None
-    confirm: int = 3
+    queries: Annotated[
+        PoolSettings,
+        BeforeValidator(lambda value: {"source": value} if isinstance(value, str) else value),
+    ]
+    """Where the questions come from: a file (.jsonl, .parquet, .csv), an lm-eval task or a Hugging
+    Face dataset; or a mapping with `source` and how the pool is chosen."""
+    weight: Annotated[
+        Annotated[Range, Tag("pair")] | Annotated[dict[str, Range], Tag("mapping")],
+        Discriminator(_kind),
+    ] = (0.5, 2.0)
+    """Where each λ is searched: [low, high], or a range by the name of a λ or of a model."""
+    density: (
+        Annotated[
+            Annotated[_Densities, Tag("pair")] | Annotated[dict[str, _Densities], Tag("mapping")],
+            Discriminator(_kind),
+        ]
+        | None
+    ) = None
+    """Search the density, too: [low, high] for all models or by the name of each, in steps of
+    0.05; the recipe's own where nothing is said."""
+    objectives: Annotated[
+        tuple[Annotated[str, OneOf(DIRECTIONS, "objective")], ...], BeforeValidator(as_tuple)
+    ] = DEFAULT_OBJECTIVES
+    """What a merge is scored by, two or three of them."""
+    pick: Annotated[str, OneOf(RULES, "pick rule")] = Field(default=None, validate_default=True)
+    """The rule that chooses one point; where nothing is said, consistency+agreement, or knee where
+    the objectives do not allow that."""
+    trials: int = Field(default=40, ge=1)
+    """Points to score in all, those of earlier runs included."""
+    sampler: Annotated[str, OneOf(SAMPLERS, "sampler")] = "gp"
+    """What proposes points."""
+    patience: int | None = Field(default=None, ge=1)
+    """Stop when so many trials grew the hypervolume by less than 0.5%; never where nothing is
+    said."""
+    confirm: int = Field(default=3, ge=0)
+    """How many of the best points are asked again, with fresh seeds and four times the votes,
+    before one is chosen."""
+    seed: int = Field(default=0, ge=0)
+    """Everything random follows from it."""
+
+    @field_validator("objectives")
+    @classmethod
+    def _two_or_three(cls, objectives: tuple[str, ...]) -> tuple[str, ...]:
+        if not 2 <= len(objectives) <= 3 or len(set(objectives)) < len(objectives):
+            raise ValueError(f"two or three different ones are needed; found {list(objectives)}")
+        return objectives
+
+    @field_validator("pick", mode="before")
+    @classmethod
+    def _default_rule(cls, pick: object, info: ValidationInfo) -> object:
+        if pick is not None:
+            return pick
+        fits = set(DEFAULT_PICK.split("+")) <= set(info.data.get("objectives", ()))
+        return DEFAULT_PICK if fits else _ANY_PICK
+
+    @field_validator("pick")
+    @classmethod
+    def _rule_that_fits(cls, pick: str, info: ValidationInfo) -> str:
+        if "objectives" in info.data:  # else these are what is wrong
+            require_rule(pick, info.data["objectives"])
+        return pick
+
+    @field_validator("weight")
+    @classmethod
+    def _one_for_each_weight(cls, weight: Any, info: ValidationInfo) -> Any:
+        """Complete the ranges, where the recipe is known."""
+        recipe: Recipe | None = (info.context or {}).get("recipe")
+        if recipe is None:
+            return weight
+        names, sources = list(recipe.weights()), list(recipe.sources)
+        if not isinstance(weight, dict):
+            return dict.fromkeys(names, weight)
+        known = list(dict.fromkeys((*names, *sources)))
+        unknown = [f"`{key}`{did_you_mean(key, known)}" for key in weight if key not in known]
+        if unknown:
+            raise ValueError(
+                f"no λ or model is named {', '.join(unknown)}; known: {', '.join(known)}"
+            )
+        default = cls.model_fields["weight"].default
+        return {
+            name: weight.get(name) or weight.get(model_of(name, sources), default) for name in names
+        }
+
+    @field_validator("density")
+    @classmethod
+    def _one_for_each_model(cls, density: Any, info: ValidationInfo) -> Any:
+        """See that the recipe takes these densities, where it is known."""
+        recipe: Recipe | None = (info.context or {}).get("recipe")
+        if recipe is None or density is None:
+            return density
+        per_model = isinstance(density, dict)
+        try:
+            for end in (0, 1):
+                recipe.with_density(
+                    {name: ends[end] for name, ends in density.items()}
+                    if per_model
+                    else density[end]
+                )
+        except RecipeError as error:
+            raise ValueError(str(error)) from None
+        return density
+
+    @property
+    def weights(self) -> Mapping[str, Range]:
+        """The range of each λ, by the names of `Recipe.weights()`."""
+        if not isinstance(self.weight, dict):
+            raise TypeError("these settings were not made for a recipe: see `Settings.parse`")
+        return self.weight
 
     @property
     def directions(self) -> dict[str, Literal["maximize", "minimize"]]:
@@ -88,141 +216,57 @@ class Settings:
 
     @classmethod
     def parse(cls, recipe: Recipe, overrides: Mapping[str, Any] | None = None) -> Settings:
-        """Read the `tune:` section of a recipe.
-
-        Its keys are those of this class, with `weight` for `weights`, `queries` for `pool`,
-        and the fields of `Generation` in place of `generation`. `weight` and `density` are a
-        pair [low, high], or a mapping to pairs: by λ or by model for `weight` (what is left
-        out keeps the default), by model for `density`.
+        """Read the `tune:` section of a recipe, and complete it: a range for each λ, every default.
 
         Args:
             recipe: A recipe without mistakes.
-            overrides: Values that go before the section's, by the same keys. A string for
-                `queries` replaces the source and keeps how the section selects.
+            overrides: Values that go before the section's, by the same keys. A text for `queries`
+                replaces the source and keeps how the section selects.
 
         Raises:
-            RecipeError: An unknown key, a value out of its range, a range whose ends are
-                reversed, no queries, or a recipe without a λ.
+            RecipeError: Everything that is wrong, one mistake a line, with its place.
         """
-        section = {**recipe.tune, **(overrides or {})}
-        read = _Reader(section, f"{recipe.origin}: tune")
-        generation_keys = [field.name for field in dataclasses.fields(Generation)]
-        read.refuse_unknown((*_OWN_KEYS, *generation_keys))
-        names = recipe.weights()
-        if not names:
-            raise RecipeError(
-                f"{recipe.origin} has no λ to search: give each model `parameters: {{weight: 1}}`"
-            )
-        given = {key: section[key] for key in generation_keys if key in section}
-        if "order" in given:
-            given["order"] = read.names("order", ORDER, ORDER)
-        seed = read.count("seed", cls.seed, least=0)
-        objectives = read.names("objectives", cls.objectives, DIRECTIONS)
-        if not 2 <= len(objectives) <= 3:
-            raise read.error("objectives", "two or three are needed", objectives)
-        pick = section.get("pick")
-        if pick is None:
-            fits = set(DEFAULT_PICK.split("+")) <= set(objectives)
-            pick = DEFAULT_PICK if fits else _ANY_PICK
-        try:
-            rule_named(pick, objectives)
-        except DotsError as error:
-            raise RecipeError(f"{read.place}.pick: {error}") from error
-        patience = section.get("patience")
-        return cls(
-            weights=_weight_ranges(read, recipe, names),
-            density=_density_ranges(read, recipe),
-            pool=_pool(recipe, overrides or {}, section, seed),
-            generation=Generation(**given),
-            objectives=objectives,
-            trials=read.count("trials", cls.trials, least=1),
-            sampler=read.names("sampler", (cls.sampler,), SAMPLERS)[0],
-            seed=seed,
-            pick=pick,
-            patience=None if patience is None else read.count("patience", 0, least=1),
-            confirm=read.count("confirm", cls.confirm, least=0),
+        found = _read(recipe, overrides or {})
+        if isinstance(found, list):
+            raise RecipeError("\n".join(found))
+        return found
+
+
+def mistakes(recipe: Recipe) -> list[str]:
+    """List what is wrong with the `tune:` section of a recipe; nothing if it has none."""
+    found = _read(recipe, {}) if recipe.tune else []
+    return found if isinstance(found, list) else []
+
+
+def _read(recipe: Recipe, overrides: Mapping[str, Any]) -> Settings | list[str]:
+    """Give the settings, or everything that is wrong in the order of the lines."""
+    recipe.require_sound()
+    if not recipe.weights():
+        return [f"{recipe.origin} has no λ to search: give each model `parameters: {{weight: 1}}`"]
+    section = {**recipe.tune, **overrides}
+    before = recipe.tune.get("queries")
+    if isinstance(overrides.get("queries"), str) and isinstance(before, Mapping):
+        # What describes the old source says nothing about the new one.
+        kept = {k: v for k, v in before.items() if k not in ("prompt_column", "config", "split")}
+        section["queries"] = {**kept, "source": overrides["queries"]}
+    try:
+        found = Settings.model_validate(section, context={"recipe": recipe})
+    except ValidationError as error:
+        wrong = problems(error, Settings, section)
+        order = list(section)
+        wrong.sort(
+            key=lambda problem: order.index(problem[0][0]) if problem[0][0] in order else len(order)
         )
-
-
-_OWN_KEYS = (
-    "queries",
-    *(
-        {"weights": "weight"}.get(field.name, field.name)
-        for field in dataclasses.fields(Settings)
-        if field.name not in ("pool", "generation")
-    ),
-)
-
-
-@dataclass(frozen=True)
-class _Reader:
-    """Takes values out of a section, each with a message that says where it stands."""
-
-    section: Mapping[str, Any]
-    place: str
-
-    def error(self, key: str, expected: str, found: object) -> RecipeError:
-        shown = list(found) if isinstance(found, tuple) else found
-        return RecipeError(f"{self.place}.{key}: {expected}; found {shown!r}")
-
-    def refuse_unknown(self, known: Collection[str]) -> None:
-        for key in self.section:
-            if key not in known:
-                raise RecipeError(
-                    f"{self.place}: unknown key `{key}`{_suggest(key, known)}; "
-                    f"known here: {', '.join(known)}"
-                )
-
-    def count(self, key: str, default: int, *, least: int) -> int:
-        value = self.section.get(key, default)
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise self.error(key, f"a whole number of at least {least} is needed", value)
-        return value
-
-    def names(self, key: str, default: Sequence[str], known: Collection[str]) -> tuple[str, ...]:
-        value = self.section.get(key, default)
-        listed = (value,) if isinstance(value, str) else value
-        if not isinstance(listed, Sequence) or not listed:
-            raise self.error(key, f"needed: {', '.join(known)}", value)
-        for name in listed:
-            if name not in known:
-                raise self.error(key, f"known: {', '.join(known)}{_suggest(name, known)}", name)
-        if len(set(listed)) < len(listed):
-            raise self.error(key, "each name once", listed)
-        return tuple(listed)
-
-    def range(self, key: str, value: Any) -> Range:
-        pair = value if isinstance(value, Sequence) and not isinstance(value, str) else ()
-        numbers = [v for v in pair if isinstance(v, int | float) and not isinstance(v, bool)]
-        if len(numbers) != 2 or len(pair) != 2 or not all(map(math.isfinite, numbers)):
-            raise self.error(key, "a pair of finite numbers [low, high] is needed", value)
-        low, high = map(float, numbers)
-        if low > high:
-            raise self.error(
-                key, f"the range is reversed: write [{numbers[1]}, {numbers[0]}]", value
-            )
-        if low == high:
-            raise self.error(
-                key, "the range is a single value: write that into the recipe itself", value
-            )
-        return low, high
-
-
-def _weight_ranges(read: _Reader, recipe: Recipe, names: Collection[str]) -> dict[str, Range]:
-    value = read.section.get("weight", _DEFAULT_WEIGHT)
-    if not isinstance(value, Mapping):
-        common = read.range("weight", value)
-        return dict.fromkeys(names, common)
-    ranges = {key: read.range(f"weight.{key}", pair) for key, pair in value.items()}
-    sources = list(recipe.sources)
-    for key in ranges:
-        if key not in names and key not in sources:
-            known = dict.fromkeys((*names, *sources))
-            raise read.error("weight", f"known: {', '.join(known)}{_suggest(key, known)}", key)
-    return {
-        name: ranges.get(name) or ranges.get(model_of(name, sources), _DEFAULT_WEIGHT)
-        for name in names
-    }
+        return [
+            f"`{spell(place)}`: {message}"
+            if place[:1] and place[0] in overrides
+            else f"{recipe.where((TUNE, *place))}: {spell((TUNE, *place))}: {message}"
+            for place, message in wrong
+        ]
+    if found.queries.seed is not None:
+        return found
+    queries = found.queries.model_copy(update={"seed": found.seed})
+    return found.model_copy(update={"queries": queries})
 
 
 def model_of(name: str, sources: Collection[str]) -> str:
@@ -235,49 +279,17 @@ def model_of(name: str, sources: Collection[str]) -> str:
     return max(fitting, key=len, default="")
 
 
-def _density_ranges(read: _Reader, recipe: Recipe) -> Range | dict[str, Range] | None:
-    value = read.section.get("density")
-    if value is None or value is False:
-        return None
-    if not isinstance(value, Mapping):
-        return _density_range(read, recipe, "density", value)
-    if set(value) != set(recipe.sources):
-        raise read.error(
-            "density", f"exactly these models are needed: {', '.join(recipe.sources)}", list(value)
-        )
-    return {name: _density_range(read, recipe, f"density.{name}", value[name]) for name in value}
-
-
-def _density_range(read: _Reader, recipe: Recipe, key: str, value: Any) -> Range:
-    low, high = read.range(key, value)
-    if not DENSITY_STEP <= low < high <= 1.0:
-        raise read.error(key, f"densities lie between {DENSITY_STEP} and 1", value)
-    for end in (low, high):
-        if not math.isclose(end / DENSITY_STEP, round(end / DENSITY_STEP), abs_tol=1e-6):
-            raise read.error(key, f"densities go in steps of {DENSITY_STEP}", value)
-        recipe.with_density(end)
-    return low, high
-
-
-def _pool(
-    recipe: Recipe, overrides: Mapping[str, Any], section: Mapping[str, Any], seed: int
-) -> PoolSettings:
-    value = section.get("queries")
-    given = recipe.tune.get("queries")
-    if value is None:
-        raise RecipeError(
-            f"{recipe.origin}: `tune.queries` is missing: name a file of questions (.jsonl, "
-            ".parquet, .csv), a Hugging Face dataset or an lm-eval task there, or with --queries"
-        )
-    if isinstance(overrides.get("queries"), str) and isinstance(given, Mapping):
-        # What describes the old source says nothing about the new one.
-        kept = {k: v for k, v in given.items() if k not in ("prompt_column", "config", "split")}
-        value = {**kept, "source": overrides["queries"]}
-    pool = PoolSettings.parse(value)
-    own_seed = isinstance(value, Mapping) and "seed" in value
-    return pool if own_seed else dataclasses.replace(pool, seed=seed)
-
-
-def _suggest(word: object, known: Collection[str]) -> str:
-    close = difflib.get_close_matches(str(word), list(known), n=1)
-    return f"; did you mean `{close[0]}`?" if close else ""
+def recipe_schema() -> dict[str, Any]:
+    """Give the JSON schema of a recipe as far as `tune:` goes, for editors that complete YAML."""
+    schema = Settings.model_json_schema()
+    definitions = schema.pop("$defs")
+    # What is searched comes before how models are asked, which a base class has.
+    inherited = {key: schema["properties"].pop(key) for key in Generation.model_fields}
+    schema["properties"] |= inherited
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "A mergekit recipe with a `tune:` section",
+        "type": "object",
+        "properties": {TUNE: {"$ref": "#/$defs/Settings"}},
+        "$defs": {"Settings": schema, **definitions},
+    }

@@ -8,12 +8,10 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import yaml
-
 from dots_mergekit.recipe import Recipe
 from dots_mergekit.tuning.settings import DENSITY_STEP, Range, Settings
 
-__all__ = ["Point", "edges", "grid", "ranges", "starts"]
+__all__ = ["Point", "edges", "grid", "ranges", "spell_range", "spell_ranges", "starts"]
 
 _DENSITY = "density"
 _DENSITY_OF = "density of "
@@ -51,6 +49,10 @@ class Point:
             per_model = {f"{_DENSITY_OF}{name}": value for name, value in self.density.items()}
             return {**self.weights, **per_model}
         return {**self.weights, _DENSITY: self.density}
+
+    def __str__(self) -> str:
+        """Spell the place as people read it: `sft 0.969, rlvr 2.84`."""
+        return ", ".join(f"{name} {value:.3g}" for name, value in self.parameters.items())
 
     @property
     def key(self) -> tuple[tuple[str, float], ...]:
@@ -107,7 +109,7 @@ def starts(recipe: Recipe, settings: Settings) -> list[Point]:
 
 
 def _start_density(recipe: Recipe, settings: Settings) -> float | dict[str, float] | None:
-    own = (yaml.safe_load(recipe.text).get("parameters") or {}).get("density")
+    own = (recipe.content.get("parameters") or {}).get("density")
 
     def within(ends: Range) -> float:
         low, high = ends
@@ -163,6 +165,18 @@ def edges(point: Point, settings: Settings) -> list[str]:
                 notes.append(
                     f"the chosen {f'λ of {name}' if is_weight else name}, {value:.3g}, lies on "
                     f"the {word} edge of its range [{low:g}, {high:g}]: a better point may lie "
-                    "beyond; widen the range and search again with another --out"
+                    "beyond; widen the range and search again with another `out`"
                 )
     return notes
+
+
+def spell_ranges(ranges: Mapping[str, Range]) -> str:
+    """Spell ranges by their names; a single one without its name."""
+    if len(ranges) == 1:
+        return "".join(map(spell_range, ranges.values()))
+    return ", ".join(f"{name} {spell_range(ends)}" for name, ends in ranges.items())
+
+
+def spell_range(ends: Range) -> str:
+    """Spell a range as people write it."""
+    return f"[{ends[0]:g}, {ends[1]:g}]"

@@ -14,13 +14,15 @@ import yaml
 from dots_mergekit.objectives.queries import Query
 from dots_mergekit.objectives.scores import Scores
 from dots_mergekit.recipe import Recipe
-from dots_mergekit.tuning.front import pareto_front, ranking
+from dots_mergekit.tuning.choice import ranking
+from dots_mergekit.tuning.front import pareto_front
+from dots_mergekit.tuning.landmarks import nearest_parents
+from dots_mergekit.tuning.outcome import Cost, Outcome
 from dots_mergekit.tuning.pool import PoolSettings
-from dots_mergekit.tuning.report import nearest_parents, write_report
-from dots_mergekit.tuning.search import Cost, Outcome
+from dots_mergekit.tuning.report import write_report
 from dots_mergekit.tuning.settings import Settings
 from dots_mergekit.tuning.space import Point
-from dots_mergekit.tuning.study import Trial
+from dots_mergekit.tuning.trials import Trial
 
 RECIPE = Recipe(
     yaml.safe_dump(
@@ -56,8 +58,8 @@ def outcome(folder: Path, objectives: tuple[str, ...] = ("consistency", "agreeme
         for n, (x, y) in enumerate(places)
     ]
     settings = Settings(
-        weights={"sft": (0.5, 2.0), "rlvr": (0.5, 2.0)},
-        pool=PoolSettings("questions.jsonl"),
+        weight={"sft": (0.5, 2.0), "rlvr": (0.5, 2.0)},
+        queries=PoolSettings(source="questions.jsonl"),
         objectives=objectives,
         pick="knee",
     )
@@ -106,7 +108,7 @@ def test_a_report_tells_what_was_merged_chosen_and_spent(tmp_path: Path) -> None
     assert "| search | 45.0 | 12,345 | 90.0 |" in text
     assert "4 queries of `questions.jsonl`" in text
     assert "Difficulty (1 − the sources' mean consistency): mean 0.25" in text
-    assert "trial 2 (no answer in 90% of the votes)" in text
+    assert "trial 2 (90% of the votes have no answer)" in text
 
 
 def test_every_trial_of_the_front_is_in_the_table_with_its_recipe(tmp_path: Path) -> None:
@@ -133,7 +135,7 @@ def test_other_numbers_of_weights_have_no_map(tmp_path: Path) -> None:
         found,
         trials=one,
         choice=one[found.choice.number],
-        settings=dataclasses.replace(found.settings, weights={"sft": (0.5, 2.0)}),
+        settings=found.settings.model_copy(update={"weight": {"sft": (0.5, 2.0)}}),
     )
     assert [path.name for path in write_report(found)] == ["report.md", "front.png"]
 

@@ -1,0 +1,310 @@
+"""The Python API: what the commands do, as functions. Each composes rooms and decides nothing.
+
+Keywords have the names of the commands' options, and of the keys of `tune:`. Recipes are given as
+`Recipe` or as the path of a file. What can go wrong is a `DotsError`, with a message for people.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dots_mergekit.errors import DotsError
+from dots_mergekit.logs import calm
+from dots_mergekit.progress import Bars, Progress
+
+if TYPE_CHECKING:
+    from dots_mergekit.checking import Findings
+    from dots_mergekit.evaluation.table import Table
+    from dots_mergekit.objectives.queries import Query
+    from dots_mergekit.recipe import Recipe
+    from dots_mergekit.tuning.outcome import Outcome
+
+__all__ = ["check", "evaluate", "merge", "preview", "select_queries", "tune"]
+
+PathLike = str | os.PathLike[str]
+
+
+def check(
+    recipe: Recipe | PathLike, *, out: PathLike | None = None, deep: bool = False
+) -> Findings:
+    """Look for everything that would spoil a merge or a search, without doing it.
+
+    Weights are judged by their files' headers; nothing is downloaded, and no code from a
+    checkpoint is run.
+
+    Args:
+        recipe: Any recipe, with whatever mistakes; they become findings.
+        out: The folder that the merge would be written to, to see whether it fits there.
+        deep: Read every weight and look for NaN and infinity.
+
+    Returns:
+        What was found, the gravest first; it prints as `dots-check` does.
+
+    Raises:
+        DotsError: The file cannot be read, or is no YAML mapping.
+
+    >>> from dots_mergekit import check
+    >>> print(check("recipes/quickstart.yml").errors)
+    ()
+    """
+    from dots_mergekit import checking
+    from dots_mergekit.recipe import Recipe
+    from dots_mergekit.tuning.settings import mistakes
+
+    read = recipe if isinstance(recipe, Recipe) else Recipe.read(recipe)
+    found = checking.check(read, out=out, deep=deep)
+    if read.mistakes:
+        return found  # what `tune:` means depends on them
+    return found.plus(checking.Finding("error", mistake) for mistake in mistakes(read))
+
+
+def merge(recipe: Recipe | PathLike, out: PathLike, *, progress: Progress | None = None) -> Path:
+    """Merge a recipe into a folder, as `mergekit-yaml` does.
+
+    Args:
+        recipe: What to merge; of any merge method.
+        out: The folder, made when it is missing.
+        progress: Is told of warnings; bars on stderr if None.
+
+    Returns:
+        The folder.
+
+    Raises:
+        DotsError: The recipe cannot be merged or written there; see `check`.
+    """
+    from dots_mergekit.checking import require_mergeable
+    from dots_mergekit.recipe.mergekit import write_merge
+
+    loaded = _loaded(recipe)
+    with _shown(progress, verbose=False) as told, calm(verbose=False):
+        for warning in require_mergeable(loaded, out=out):
+            told.note(warning)
+        write_merge(loaded, os.fspath(out), card=True)
+    return Path(out)
+
+
+def tune(
+    recipe: Recipe | PathLike,
+    *,
+    out: PathLike = "study",
+    merge: PathLike | None = None,
+    backend: str = "hf",
+    backend_args: Mapping[str, Any] | None = None,
+    weights_on: str | None = None,
+    device: str | None = None,
+    on_disk: bool = False,
+    storage: str | None = None,
+    verbose: bool = False,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Outcome:
+    """Find the λ of a recipe without labels, and choose one point.
+
+    A study that is in the folder already goes on where it ended, was interrupted or was killed.
+
+    Args:
+        recipe: What to merge, with a `tune:` section.
+        out: The study's folder.
+        merge: Merge with the chosen λ into this folder at the end.
+        backend: What runs the models: a name of `dots_mergekit.backends.BACKENDS`.
+        backend_args: Of `vllm`: options of lm-eval's vLLM model and of vLLM itself.
+        weights_on: Of `vllm`: where the models to merge are kept, `auto`, `gpu` or `cpu`.
+        device: Of `hf`: where models compute; a GPU if there is one, if None.
+        on_disk: Of `hf`: merge every trial to disk and load it, which is slow.
+        storage: An Optuna storage URL in place of `study.db` in the folder.
+        verbose: Let libraries log, and print every trial.
+        progress: Is told what goes on; bars on stderr or in the notebook if None.
+        settings: Keys of `tune:`, which go before those of the recipe: `trials=5`.
+
+    Returns:
+        The trials, the front, the choice; `best` is the recipe with the chosen λ.
+
+    Raises:
+        DotsError: A mistake in what was given, named; see `tuning.search.search`.
+        EngineError: What runs the models failed three times in a row.
+    """
+    from dots_mergekit.backends import gpus, open_backend
+    from dots_mergekit.checking import require_mergeable
+    from dots_mergekit.files import require_writable
+    from dots_mergekit.merging.selections import SelectionFile
+    from dots_mergekit.objectives.harness import LmEvalScorer
+    from dots_mergekit.recipe.fingerprint import selected_from
+    from dots_mergekit.recipe.mergekit import write_merge
+    from dots_mergekit.tuning.report import write_report
+    from dots_mergekit.tuning.search import search
+    from dots_mergekit.tuning.settings import Settings
+    from dots_mergekit.tuning.study import SELECTIONS
+
+    loaded = _loaded(recipe)
+    asked = Settings.parse(loaded, settings)
+    options: Any = {
+        "backend_args": backend_args,
+        "weights_on": weights_on,
+        "device": device,
+        "on_disk": on_disk,
+    }
+    with _shown(progress, verbose=verbose) as told, calm(verbose=verbose):
+        if merge is None:  # which is quicker to find out than what follows
+            require_writable(Path(out), "study folder")
+        notes = require_mergeable(loaded, out=merge)
+        for warning in notes:
+            told.note(warning)
+        with contextlib.ExitStack() as stack:
+
+            def open_scorer() -> LmEvalScorer:
+                kept = SelectionFile(Path(out, SELECTIONS), lambda: selected_from(loaded))
+                model = stack.enter_context(
+                    open_backend(backend, loaded, batch_size=asked.batch_size, kept=kept, **options)
+                )
+                return stack.enter_context(LmEvalScorer(model, asked, asked.objectives))
+
+            outcome = search(
+                loaded,
+                asked,
+                open_scorer,
+                out,
+                storage=storage,
+                backend=backend,
+                notes=notes,
+                progress=told,
+            )
+        write_report(outcome, gpus=gpus(backend, **options))
+        if merge is not None:
+            write_merge(outcome.best, os.fspath(merge), card=True)
+    return outcome
+
+
+def preview(recipe: Recipe | PathLike, **settings: Any) -> str:
+    """Say what `tune` would do, and how much it would generate at most; no model is loaded.
+
+    Args:
+        recipe: What to merge, with a `tune:` section.
+        settings: Keys of `tune:`, which go before those of the recipe.
+
+    Raises:
+        DotsError: A mistake in what was given, or queries that cannot be loaded.
+    """
+    from dots_mergekit.tuning.preview import describe
+    from dots_mergekit.tuning.settings import Settings
+
+    loaded = _loaded(recipe)
+    return describe(loaded, Settings.parse(loaded, settings))
+
+
+def evaluate(
+    recipe: Recipe | PathLike | Sequence[Recipe | PathLike] = (),
+    *,
+    tasks: Sequence[str],
+    model: PathLike | Sequence[PathLike] = (),
+    baselines: bool = False,
+    mask_seeds: Sequence[int] = (0,),
+    seed: int = 1234,
+    limit: int | None = None,
+    out: PathLike = "results",
+    include_path: PathLike | Sequence[PathLike] = (),
+    batch_size: int = 64,
+    device: str | None = None,
+    force: bool = False,
+    verbose: bool = False,
+    progress: Progress | None = None,
+) -> Table:
+    """Score merges beside their parents and baselines, with lm-eval, in one table.
+
+    Results are kept by content: what was scored already is not scored again.
+
+    Args:
+        recipe: One or several; each is scored with its base and its sources, the others are
+            compared with the first.
+        tasks: Names of lm-eval's tasks, groups and tags, or of ours.
+        model: Folders or Hub ids, in place of recipes.
+        baselines: Score the same models merged in other ways, too.
+        mask_seeds: mergekit's `random_seed` for baselines that draw masks, a row for each.
+        seed: Of sampled responses.
+        limit: Only the first questions of each task.
+        out: The results folder.
+        include_path: Folders of task files. They may bring code, and it is run.
+        batch_size: Responses generated side by side; another one changes a few answers.
+        device: Where models compute; a GPU if there is one, if None.
+        force: Score again what was scored already.
+        verbose: Let libraries log, and print every result.
+        progress: Is told what goes on; bars on stderr or in the notebook if None.
+
+    Returns:
+        The table, as `markdown()` or `csv()`; in a notebook it shows itself.
+
+    Raises:
+        DotsError: A mistake in what was given, named before a model is loaded.
+    """
+    from dots_mergekit.evaluation.evaluate import Evaluation
+    from dots_mergekit.evaluation.evaluate import evaluate as run
+
+    evaluation = Evaluation(
+        tasks=tuple(tasks),
+        recipes=tuple(_loaded(one) for one in _listed(recipe)),
+        models=tuple(os.fspath(one) for one in _listed(model)),
+        baselines=baselines,
+        mask_seeds=tuple(mask_seeds),
+        seed=seed,
+        limit=limit,
+        out=Path(out),
+        include_path=tuple(os.fspath(one) for one in _listed(include_path)),
+        batch_size=batch_size,
+        device=device,
+        force=force,
+    )
+    with _shown(progress, verbose=verbose) as told, calm(verbose=verbose):
+        return run(evaluation, told)
+
+
+def select_queries(source: str, out: PathLike, **settings: Any) -> list[Query]:
+    """Make a pool of unlabeled queries: load, drop exact duplicates, draw, write JSON lines.
+
+    Args:
+        source: A file, an lm-eval task or a Hugging Face dataset.
+        out: The file to write, which `queries:` takes.
+        settings: Keys of `tune: queries:`; `selection` is `random` or `all`, as choosing by
+            difficulty needs models.
+
+    Returns:
+        The queries.
+
+    Raises:
+        DotsError: The source or a setting is at fault, or the file cannot be written.
+    """
+    from dots_mergekit.objectives.queries import write_pool
+    from dots_mergekit.tuning.pool import load_candidates, read_settings
+
+    asked = read_settings({"source": source, "selection": "random", **settings})
+    if asked.selection == "difficulty":
+        raise DotsError("`selection: difficulty` needs the models: `tune` selects by it")
+    pool = load_candidates(asked)
+    write_pool(out, pool)
+    return pool
+
+
+def _loaded(recipe: Recipe | PathLike) -> Recipe:
+    from dots_mergekit.recipe import Recipe
+
+    if isinstance(recipe, Recipe):
+        recipe.require_sound()
+        return recipe
+    return Recipe.load(recipe)
+
+
+def _listed(value: Any) -> list[Any]:
+    """Take one thing for a list of it."""
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+@contextlib.contextmanager
+def _shown(progress: Progress | None, *, verbose: bool) -> Iterator[Progress]:
+    """Give the caller's progress, or bars that end with the block."""
+    if progress is not None:
+        yield progress
+    else:
+        with Bars(verbose=verbose) as bars:
+            yield bars

@@ -1,0 +1,44 @@
+"""What libraries log and draw, kept off the screen while we work: it would tear our bars."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+__all__ = ["calm"]
+
+_LIBRARIES = ("transformers", "huggingface_hub", "lm_eval", "mergekit", "datasets", "optuna")
+
+
+@contextmanager
+def calm(*, verbose: bool) -> Iterator[None]:
+    """Let libraries speak of errors alone, until the block ends; everything is then as it was.
+
+    Call it when the libraries that it is meant for have been imported: some set their level then.
+
+    Args:
+        verbose: Change nothing.
+    """
+    # Read by vLLM when it is imported, in this process and in those of its engine.
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "INFO" if verbose else "ERROR")
+    if verbose:
+        yield
+        return
+    import transformers
+
+    bars = transformers.utils.logging
+    drawn = bars.is_progress_bar_enabled()  # type: ignore[no-untyped-call]
+    loggers = [logging.getLogger(name) for name in _LIBRARIES]
+    levels = [logger.level for logger in loggers]
+    try:
+        bars.disable_progress_bar()  # type: ignore[no-untyped-call]
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+        if drawn:
+            bars.enable_progress_bar()  # type: ignore[no-untyped-call]

@@ -1,0 +1,84 @@
+"""The second look: the best few points are asked again, and one of them is chosen."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from dots_mergekit.errors import DotsError
+from dots_mergekit.objectives.queries import Query
+from dots_mergekit.objectives.scores import Scorer, Scores
+from dots_mergekit.progress import Progress
+from dots_mergekit.recipe import Recipe
+from dots_mergekit.tuning.choice import pick, ranking
+from dots_mergekit.tuning.retries import insist
+from dots_mergekit.tuning.seeds import seed_for
+from dots_mergekit.tuning.settings import CONFIRMATION_FACTOR
+from dots_mergekit.tuning.study import Study
+from dots_mergekit.tuning.trials import SecondLook, Trial
+
+__all__ = ["choose"]
+
+
+def choose(
+    study: Study, scorer: Callable[[], Scorer], queries: Sequence[Query], progress: Progress
+) -> tuple[Trial, Mapping[int, Scores]]:
+    """Score the best few again, with a fresh seed and more votes, and choose among them.
+
+    Returns:
+        The choice, and what the best few scored, by the number of the trial.
+
+    Raises:
+        DotsError: Nothing may be chosen.
+    """
+    trials = [trial for trial in study.trials.scored() if trial.same_as is None]
+    if not trials:
+        raise DotsError(
+            "no trial has finite scores, so there is nothing to choose from; "
+            "look at the recipe's models with `check(recipe, deep=True)`"
+        )
+    first = [trial.scores for trial in trials]
+    rule, directions = study.settings.pick, study.settings.directions
+    best = trials[pick(first, directions, rule)]
+    if not study.settings.confirm:
+        return best, {}
+    few = [trials[i] for i in ranking(first, directions, rule)[: study.settings.confirm]]
+    confirmed = _look_again(study, few, scorer, queries, progress)
+    # The others keep their first scores, and count only for the shape of the front.
+    second = [confirmed.get(trial.number, trial.scores) for trial in trials]
+    for index in ranking(second, directions, rule):
+        if trials[index].number in confirmed:
+            return trials[index], confirmed
+    best = few[pick(list(confirmed.values()), directions, rule)]  # refuses: none may be picked
+    return best, confirmed
+
+
+def _look_again(
+    study: Study,
+    few: Sequence[Trial],
+    scorer: Callable[[], Scorer],
+    queries: Sequence[Query],
+    progress: Progress,
+) -> dict[int, Scores]:
+    """Score trials again, but for those that were; each result is kept as soon as it is there."""
+    kept, settings = study.trials.second_looks(), study.settings
+    progress.begin("confirmation", len(few), sum(trial.number in kept for trial in few))
+    for trial in few:
+        if trial.number not in kept:
+            began = time.monotonic()
+            placed = trial.point.recipe(study.recipe)
+
+            def ask(placed: Recipe = placed) -> Scores:
+                return scorer().score(
+                    placed,
+                    queries,
+                    seed=seed_for(settings.seed, "confirmation"),
+                    votes=CONFIRMATION_FACTOR * settings.votes,
+                )
+
+            again = insist(ask, progress)
+            look = SecondLook(again, time.monotonic() - began)
+            study.trials.keep_second_look(trial, look)
+            kept[trial.number] = look
+            progress.advance(f"trial {trial.number} again: {again}")
+    return {trial.number: kept[trial.number].scores for trial in few}

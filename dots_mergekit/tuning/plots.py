@@ -1,0 +1,195 @@
+"""The pictures of a search: the objectives against each other, and the map of two λ."""
+
+from __future__ import annotations
+
+import io
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from dots_mergekit.tuning.collapse import rejection
+from dots_mergekit.tuning.landmarks import all_ones, nearest_parents
+from dots_mergekit.tuning.outcome import Outcome
+from dots_mergekit.tuning.settings import Range
+from dots_mergekit.tuning.trials import Trial
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["front_picture", "weights_picture"]
+
+# Colours that people who see colours differently tell apart, too (Okabe and Ito).
+_CHOSEN = "#D55E00"
+_PARENT = "#0072B2"
+_ONES = "#CC79A7"
+_FRONT = "#000000"
+_LEFT_OUT = "#555555"
+
+_DOTS_PER_INCH = 150
+
+
+def front_picture(outcome: Outcome) -> bytes:
+    """Draw the objectives against each other, in one panel for each two of them."""
+    pairs = list(itertools.combinations(outcome.settings.objectives, 2))
+    figure, panels = _panels(len(pairs))
+    for axes, (across, up) in zip(panels, pairs, strict=True):
+        shown = _values(outcome.trials, across), _values(outcome.trials, up)
+        points = axes.scatter(
+            *shown, c=[t.number for t in outcome.trials], cmap="viridis", s=34, alpha=0.9, zorder=2
+        )
+        front = [t for t in outcome.trials if t.number in set(outcome.front)]
+        front.sort(key=lambda trial: trial.scores.objectives[across])
+        # In three dimensions the front is no line.
+        axes.plot(
+            _values(front, across),
+            _values(front, up),
+            linestyle="-" if len(pairs) == 1 else "",
+            color=_FRONT,
+            linewidth=1,
+            marker="o",
+            markersize=8,
+            markerfacecolor="none",
+            markeredgewidth=1.1,
+            label="front",
+            zorder=3,
+        )
+        _mark(axes, outcome, _place_by_objectives(across, up))
+        axes.set_xlabel(_axis(outcome, across))
+        axes.set_ylabel(_axis(outcome, up))
+        axes.margins(0.08)
+        # Better is always to the right and up.
+        axes.xaxis.set_inverted(outcome.settings.directions[across] == "minimize")
+        axes.yaxis.set_inverted(outcome.settings.directions[up] == "minimize")
+    figure.colorbar(points, ax=panels, label="trial", pad=0.02)
+    return _drawn(figure, panels, "Objectives of every trial")
+
+
+def _place_by_objectives(across: str, up: str) -> Callable[[Trial], tuple[float, float]]:
+    return lambda trial: (trial.scores.objectives[across], trial.scores.objectives[up])
+
+
+def weights_picture(outcome: Outcome) -> bytes:
+    """Draw the plane of the two λ, in one panel for each objective, bright where it is good."""
+    (first, width), (second, height) = outcome.settings.weights.items()
+    directions = outcome.settings.directions
+    figure, panels = _panels(len(directions))
+    across = [t.point.weights[first] for t in outcome.trials]
+    up = [t.point.weights[second] for t in outcome.trials]
+    for axes, (name, direction) in zip(panels, directions.items(), strict=True):
+        colours = "viridis" if direction == "maximize" else "viridis_r"
+        values = _values(outcome.trials, name)
+        if outcome.settings.density is None and _spread(across, up) and min(values) < max(values):
+            axes.tricontourf(across, up, values, levels=14, cmap=colours, alpha=0.55, zorder=0)
+        points = axes.scatter(
+            across, up, c=values, cmap=colours, s=34, edgecolors="white", linewidths=0.6, zorder=2
+        )
+        front = [t for t in outcome.trials if t.number in set(outcome.front)]
+        axes.scatter(
+            [t.point.weights[first] for t in front],
+            [t.point.weights[second] for t in front],
+            s=64,
+            facecolors="none",
+            edgecolors=_FRONT,
+            linewidths=1.1,
+            label="front",
+            zorder=3,
+        )
+        _mark(axes, outcome, lambda t: (t.point.weights[first], t.point.weights[second]))
+        axes.set_xlim(*_widened(width))
+        axes.set_ylim(*_widened(height))
+        axes.set_xlabel(f"λ of {first}")
+        axes.set_ylabel(f"λ of {second}")
+        axes.set_title(_axis(outcome, name), fontsize=10)
+        figure.colorbar(points, ax=axes, pad=0.02)
+    return _drawn(figure, panels, "Where the trials were")
+
+
+def _panels(count: int) -> tuple[Figure, list[Axes]]:
+    # Not pyplot: no global state, no display, and the file format chooses the Agg backend.
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(1.2 + 5.0 * count, 5.2), layout="constrained")
+    panels: Any = figure.subplots(1, count, squeeze=False)
+    return figure, list(panels[0])
+
+
+def _mark(axes: Axes, outcome: Outcome, place: Callable[[Trial], tuple[float, float]]) -> None:
+    """Mark what people look for: the parents, every λ = 1, what is left out, the choice."""
+    hollow: dict[str, Any] = {"linestyle": "", "markerfacecolor": "none", "zorder": 4}
+    markers = itertools.cycle("^v<>")
+    for (name, trial), marker in zip(nearest_parents(outcome).items(), markers, strict=False):
+        _point(axes, place(trial), marker, _PARENT, 14, f"nearest to {name} alone", hollow)
+    if (ones := all_ones(outcome)) is not None:
+        _point(axes, place(ones), "s", _ONES, 16, "every λ = 1", hollow)
+    rejected = [trial for trial in outcome.trials if rejection(trial.scores) is not None]
+    for index, trial in enumerate(rejected):
+        label = "left out" if index == 0 else ""
+        _point(axes, place(trial), "x", _LEFT_OUT, 8, label, {**hollow, "zorder": 5})
+    filled = {"linestyle": "", "markerfacecolor": _CHOSEN, "zorder": 6}
+    _point(axes, place(outcome.choice), "*", "white", 17, "chosen", filled)
+
+
+def _point(
+    axes: Axes,
+    place: tuple[float, float],
+    marker: str,
+    edge: str,
+    size: float,
+    label: str,
+    style: Mapping[str, Any],
+) -> None:
+    x, y = place
+    width = 0.8 if edge == "white" else 1.8
+    axes.plot(
+        [x],
+        [y],
+        marker=marker,
+        markeredgecolor=edge,
+        markeredgewidth=width,
+        markersize=size,
+        label=label or "_",  # matplotlib leaves these out of the legend
+        clip_on=False,
+        **style,
+    )
+
+
+def _drawn(figure: Figure, panels: Sequence[Axes], title: str) -> bytes:
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(
+        handles,
+        labels,
+        loc="outside lower center",
+        ncols=3 if len(panels) == 1 else len(labels),
+        frameon=False,
+        fontsize=9,
+        markerscale=0.75,
+    )
+    figure.suptitle(title, fontsize=12)
+    for axes in panels:
+        axes.grid(alpha=0.25, linewidth=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+    written = io.BytesIO()
+    figure.savefig(written, format="png", dpi=_DOTS_PER_INCH)
+    return written.getvalue()
+
+
+def _widened(ends: Range) -> Range:
+    low, high = ends
+    return low - 0.05 * (high - low), high + 0.05 * (high - low)
+
+
+def _values(trials: Sequence[Trial], objective: str) -> list[float]:
+    return [trial.scores.objectives[objective] for trial in trials]
+
+
+def _axis(outcome: Outcome, objective: str) -> str:
+    better = "higher" if outcome.settings.directions[objective] == "maximize" else "lower"
+    return f"{objective} ({better} is better)"
+
+
+def _spread(across: Sequence[float], up: Sequence[float]) -> bool:
+    """Say whether points span a plane, so that colours can be interpolated between them."""
+    x, y = across[0], up[0]
+    spokes = [(a - x, b - y) for a, b in zip(across, up, strict=True)]
+    return any(abs(a * d - b * c) > 1e-9 for (a, b), (c, d) in itertools.combinations(spokes, 2))

@@ -1,0 +1,51 @@
+"""What a search would do and cost, before it does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from dots_mergekit.recipe import Recipe
+from dots_mergekit.tuning.pool import load_candidates
+from dots_mergekit.tuning.settings import CONFIRMATION_FACTOR, Settings
+from dots_mergekit.tuning.space import spell_range, spell_ranges
+
+__all__ = ["describe"]
+
+
+def describe(recipe: Recipe, settings: Settings) -> str:
+    """Say what a search would do; the queries are loaded, but no model is.
+
+    Raises:
+        DotsError: The queries cannot be loaded.
+    """
+    pool = settings.queries
+    candidates = len(load_candidates(pool))
+    size = min(pool.size, candidates) if pool.selection != "all" else candidates
+    answers = {
+        "queries": candidates * pool.votes * len(recipe.sources),
+        "search": settings.trials * size * settings.votes,
+        "confirmation": settings.confirm * size * CONFIRMATION_FACTOR * settings.votes,
+    }
+    total = sum(answers.values())
+    density = "as in the recipe"
+    if isinstance(settings.density, Mapping):
+        density = f"searched: {spell_ranges(settings.density)}"
+    elif settings.density is not None:
+        density = f"searched in {spell_range(settings.density)}"
+    lines = {
+        "method": recipe.merge_method,
+        "base": recipe.base,
+        **{f"model {name}": model for name, model in recipe.sources.items()},
+        **{f"λ {name}": f"in {spell_range(ends)}" for name, ends in settings.weights.items()},
+        "density": density,
+        "queries": f"{size} of {candidates} candidates from {pool.source}, by {pool.selection}",
+        "votes": f"{settings.votes} at temperature {settings.temperature:g}",
+        "objectives": ", ".join(f"{name} ({d})" for name, d in settings.directions.items()),
+        "search": f"{settings.trials} trials, sampler {settings.sampler}, seed {settings.seed}",
+        "choice": f"{settings.pick}; the best {settings.confirm} are scored again",
+        "responses": f"{total:,} ({', '.join(f'{k} {v:,}' for k, v in answers.items())})",
+        "tokens": f"at most {total * settings.max_tokens:,} "
+        f"({settings.max_tokens:,} in a response), prompts not counted",
+    }
+    width = max(map(len, lines))
+    return "\n".join(f"{name:{width}}  {text}" for name, text in lines.items())

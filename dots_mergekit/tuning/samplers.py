@@ -1,0 +1,94 @@
+"""What proposes the next point of a search: Optuna's samplers, and an even grid."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+    from optuna.samplers import BaseSampler
+    from optuna.study import Study
+    from optuna.trial import FrozenTrial
+
+__all__ = ["SAMPLERS", "Sampler"]
+
+# Optuna's default of 50 would make a search of common length a random one.
+_POPULATION = 20
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """A way to propose points.
+
+    Attributes:
+        says: What it does.
+        make: Makes a fresh one for a single suggestion, from its seed: Optuna does not store a
+            sampler's state, and so a resumed search goes on as an uninterrupted one would.
+    """
+
+    says: str
+    make: Callable[[int], BaseSampler]
+
+
+def _gp(seed: int) -> BaseSampler:
+    import optuna
+    from optuna.trial import TrialState
+
+    class GaussianProcess(optuna.samplers.GPSampler):
+        """Optuna's, but blind to constraints that no trial has violated.
+
+        Optuna would model even those, by a process that knows nothing but one side of the limit,
+        and keep away from wherever it has not been. A search in which nothing collapses is the
+        same with the constraints and without.
+        """
+
+        def sample_relative(
+            self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+        ) -> dict[str, Any]:
+            done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+            if any(value > 0 for one in done for value in one.constraints.values()):
+                return super().sample_relative(study, trial, search_space)
+            plain = optuna.create_study(
+                storage=optuna.storages.InMemoryStorage(), directions=study.directions
+            )
+            for one in done:
+                bare = copy.copy(one)
+                bare.system_attrs = {}  # where constraints are kept
+                plain.add_trial(bare)
+            asked = plain.trials[plain.ask().number]
+            return super().sample_relative(plain, asked, search_space)
+
+    return GaussianProcess(seed=seed, deterministic_objective=False)
+
+
+def _tpe(seed: int) -> BaseSampler:
+    import optuna
+
+    return optuna.samplers.TPESampler(seed=seed, multivariate=True)
+
+
+def _nsga2(seed: int) -> BaseSampler:
+    import optuna
+
+    return optuna.samplers.NSGAIISampler(seed=seed, population_size=_POPULATION)
+
+
+def _random(seed: int) -> BaseSampler:
+    import optuna
+
+    return optuna.samplers.RandomSampler(seed=seed)
+
+
+SAMPLERS: Mapping[str, Sampler] = {
+    "gp": Sampler("a Gaussian process proposes where it expects the most hypervolume", _gp),
+    "tpe": Sampler("tree-structured Parzen estimators, all dimensions together", _tpe),
+    "nsga2": Sampler("a genetic algorithm", _nsga2),
+    "random": Sampler("points drawn evenly", _random),
+    "grid": Sampler(
+        "an even grid in random order, `space.grid`, is in line before it asks", _random
+    ),
+}
+"""Every sampler, by the name that `sampler:` takes."""

@@ -1,0 +1,84 @@
+"""What the source models answered by themselves, kept in the study's folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from dots_mergekit.answers.voting import Vote
+from dots_mergekit.errors import DotsError
+from dots_mergekit.files import write_text
+
+__all__ = ["SourcePoll", "SourceVotes"]
+
+
+@dataclass(frozen=True)
+class SourcePoll:
+    """What one source answered.
+
+    Attributes:
+        votes: On each candidate, in order.
+        seconds: Wall-clock time of it.
+        tokens: Generated for it; None where the scorer did not say.
+    """
+
+    votes: tuple[Vote, ...]
+    seconds: float
+    tokens: float | None
+
+
+class SourceVotes:
+    """The polls of the source models, in a file that is written after each of them.
+
+    Args:
+        path: The file.
+        of: Knows what was asked: models, candidates, how. What the file holds of anything else
+            counts as not there. None takes what there is.
+
+    Raises:
+        DotsError: The file is there and cannot be read.
+    """
+
+    def __init__(self, path: Path, of: str | None = None) -> None:
+        self._path = path
+        self._of = of
+        self._polls = self._read() if path.exists() else {}
+
+    @property
+    def polls(self) -> Mapping[str, SourcePoll]:
+        """The polls, by the name of the source model."""
+        return self._polls
+
+    def keep(self, source: str, poll: SourcePoll) -> None:
+        """Add the poll of a source, and write the file.
+
+        Raises:
+            DotsError: It cannot be written.
+        """
+        self._polls[source] = poll
+        polls = {name: asdict(kept) for name, kept in self._polls.items()}
+        content = {"of": self._of, "polls": polls}
+        write_text(self._path, json.dumps(content, ensure_ascii=False) + "\n")
+
+    def _read(self) -> dict[str, SourcePoll]:
+        try:
+            content = json.loads(self._path.read_text(encoding="utf-8"))
+            if self._of not in (None, content["of"]):
+                return {}
+            return {name: _poll(**kept) for name, kept in content["polls"].items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DotsError(
+                f"{self._path} cannot be read as the votes of the source models ({error!r}); "
+                "restore it, or remove it and they are asked again"
+            ) from error
+
+
+def _poll(votes: Any, seconds: float, tokens: float | None) -> SourcePoll:
+    return SourcePoll(tuple(_vote(**vote) for vote in votes), seconds, tokens)
+
+
+def _vote(classes: Any, **rest: Any) -> Vote:
+    return Vote(classes=tuple((str(answer), int(count)) for answer, count in classes), **rest)

@@ -1,0 +1,65 @@
+"""The schema of `tune:`: what it takes, what it says, what it completes."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import optuna
+import pytest
+from searching import World
+
+from dots_mergekit.errors import DotsError
+from dots_mergekit.recipe import Recipe
+from dots_mergekit.tuning.settings import Settings
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"trails": 3}, r"unknown key `trails`; did you mean `trials`"),
+        ({"queries": None}, r"`tune\.queries` is missing"),
+        ({"weight": [2, 0.5]}, r"weight: the range is reversed: write \[0\.5, 2\]"),
+        ({"weight": [0.5, math.nan]}, "a pair of finite numbers"),
+        ({"weight": [1, 1]}, "a single value"),
+        ({"weight": {"stf": [0, 1]}}, "did you mean `sft`"),
+        ({"density": [0.1, 0.33]}, "steps of 0.05"),
+        ({"density": [0.5, 1.5]}, "densities lie between 0.05 and 1"),
+        ({"objectives": ["consistency"]}, "two or three"),
+        ({"objectives": ["consistency", "perplexty"]}, "did you mean `perplexity`"),
+        ({"objectives": ["consistency"] * 2}, "each name once"),
+        ({"trials": 0}, "a whole number of at least 1"),
+        ({"sampler": "gb"}, "known: gp, tpe"),
+        ({"pick": "neee"}, "unknown pick rule `neee`; did you mean `knee`"),
+        ({"pick": "perplexity-within"}, "needs the objective response_perplexity or perplexity"),
+        ({"temperature": 0}, "a number above 0"),
+        ({"regex": "("}, "a regular expression is needed"),
+        ({"regex": "[0-9]+"}, "a group"),
+        ({"order": ["bxoed"]}, "did you mean `boxed`"),
+    ],
+)
+def test_mistakes_in_the_section_are_named(world: World, change: Any, message: str) -> None:
+    with pytest.raises(DotsError, match=message) as refused:
+        Settings.parse(world.recipe(**change))
+    assert refused.value.exit_code == 2
+
+
+def test_a_nan_weight_is_refused(world: World) -> None:
+    text = world.recipe().text.replace("weight: 1.0", "weight: .nan", 1)
+    with pytest.raises(DotsError, match="a finite number is needed, got nan"):
+        Settings.parse(Recipe(text))
+
+
+def test_overrides_go_before_the_section(world: World) -> None:
+    recipe = world.recipe()
+    settings = Settings.parse(recipe, {"trials": 3, "votes": 4, "queries": "other.jsonl"})
+    assert (settings.trials, settings.votes) == (3, 4)
+    assert (settings.queries.source, settings.queries.size) == ("other.jsonl", 8)
+
+
+def test_the_default_rule_gives_way_to_one_that_the_objectives_allow(world: World) -> None:
+    assert Settings.parse(world.recipe()).pick == "consistency+agreement"
+    papers = world.recipe(objectives=["consistency", "perplexity"])
+    assert Settings.parse(papers).pick == "knee"
