@@ -274,13 +274,10 @@ def _gpus(options: argparse.Namespace) -> int:
 
 
 def _merge(outcome: Outcome, out: str, *, quiet: bool) -> None:
-    from mergekit.merge import run_merge
-    from mergekit.options import MergeOptions
-
     from dots_mergekit.recipe import Recipe
+    from dots_mergekit.recipe.mergekit import write_merge
 
-    best = Recipe.load(outcome.folder / "best.yml")
-    run_merge(best.configuration(), out, MergeOptions(quiet=quiet), config_source=best.text)
+    write_merge(Recipe.load(outcome.folder / "best.yml"), out, card=True, quiet=quiet)
 
 
 def _print_outcome(outcome: Outcome) -> None:

@@ -8,8 +8,6 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import yaml
-
 from dots_mergekit.recipe import Recipe
 from dots_mergekit.tuning.settings import DENSITY_STEP, Range, Settings
 
@@ -107,7 +105,7 @@ def starts(recipe: Recipe, settings: Settings) -> list[Point]:
 
 
 def _start_density(recipe: Recipe, settings: Settings) -> float | dict[str, float] | None:
-    own = (yaml.safe_load(recipe.text).get("parameters") or {}).get("density")
+    own = (recipe.content.get("parameters") or {}).get("density")
 
     def within(ends: Range) -> float:
         low, high = ends
