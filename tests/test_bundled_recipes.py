@@ -10,6 +10,8 @@ from checkpoints import write_stub
 from safetensors import safe_open
 
 from dots_mergekit.recipe import Recipe
+from dots_mergekit.recipe.mergekit import plan
+from dots_mergekit.recipe.places import with_paths
 from dots_mergekit.tuning.settings import Settings
 
 ROOT = Path(__file__).parent.parent
@@ -63,8 +65,8 @@ def test_it_loads_and_plans(path: Path, tmp_path: Path, monkeypatch: pytest.Monk
         for name in recipe.paths
         if not name.startswith("./")
     }
-    local = recipe.with_paths(stubs)
-    tasks = local.plan()
+    local = recipe.changed(with_paths(recipe.content, stubs))
+    tasks = plan(local)
     with safe_open(Path(local.paths[0]) / "model.safetensors", framework="pt") as base:
         assert {task.tensor_name for task in tasks} == set(base.keys())
     for task in tasks:

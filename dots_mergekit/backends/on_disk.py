@@ -3,27 +3,13 @@
 from __future__ import annotations
 
 import tempfile
-from pathlib import Path
 from typing import Any
-
-from mergekit.merge import run_merge
-from mergekit.options import MergeOptions
 
 from dots_mergekit.backends.huggingface_lm import load_checkpoint
 from dots_mergekit.recipe import Recipe
+from dots_mergekit.recipe.mergekit import write_merge
 
-__all__ = ["OnDiskModel", "merge_into"]
-
-
-def merge_into(recipe: Recipe, folder: str) -> None:
-    """Let mergekit write the merge, with nothing but what loading it needs."""
-    run_merge(
-        recipe.configuration(),
-        folder,
-        MergeOptions(
-            quiet=True, write_model_card=False, lora_merge_cache=str(Path(folder, "lora"))
-        ),
-    )
+__all__ = ["OnDiskModel"]
 
 
 class OnDiskModel:
@@ -46,6 +32,6 @@ class OnDiskModel:
         if recipe.text == self._used:
             return
         with tempfile.TemporaryDirectory() as folder:
-            merge_into(recipe, folder)
+            write_merge(recipe, folder)
             self._lm = load_checkpoint(folder, device=self._device, batch_size=self._batch_size)
         self._used = recipe.text

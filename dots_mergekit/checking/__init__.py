@@ -46,6 +46,9 @@ from dots_mergekit.checking.checkpoints import (
 )
 from dots_mergekit.errors import DotsError, RecipeError
 from dots_mergekit.recipe import Recipe
+from dots_mergekit.recipe.mergekit import configuration, plan
+from dots_mergekit.recipe.places import filters, with_paths
+from dots_mergekit.recipe.schema import method_spec
 
 __all__ = ["Finding", "check", "require_mergeable"]
 
@@ -132,7 +135,7 @@ def check(
     with _mergekit_asked(recipe) as answer:
         found = [Finding("error", mistake) for mistake in recipe.mistakes]
         try:
-            config = recipe.configuration()
+            config = configuration(recipe)
         except RecipeError:
             pass  # its reasons are among the mistakes
         else:
@@ -230,7 +233,7 @@ def _check_merge(
 
 
 def _base_missing(recipe: Recipe) -> Iterator[Finding]:
-    spec = recipe.spec
+    spec = method_spec(recipe.merge_method)
     if spec is None or spec.contract.base != BasePolicy.REQUIRED or recipe.base is not None:
         return
     if len(recipe.sources) == len(recipe.models):
@@ -599,12 +602,12 @@ def _check_plan(
         for model, checkpoint in checkpoints.items()
         if not os.path.isdir(model.model.path)
     }
-    local = recipe.with_paths(cached)
+    local = recipe.changed(with_paths(recipe.content, cached))
     if len(local.models) != len(checkpoints):
         yield Finding("error", f"{recipe.origin} names one checkpoint in two ways; use one")
         return
     try:
-        tasks = local.plan()
+        tasks = plan(local)
     except Exception as error:
         # mergekit raises RuntimeError, ValueError, KeyError, TypeError and pydantic's errors
         # for recipes that it cannot plan; each is a finding about the recipe.
@@ -787,7 +790,7 @@ def _dropped_tensors(
 def _idle_filters(recipe: Recipe, inputs: Sequence[_Inputs]) -> Iterator[Finding]:
     if recipe.mistakes:
         return
-    for pattern in recipe.filters():
+    for pattern in filters(recipe.content):
         if not any(pattern in name for one in inputs for name in (one.name, *one.names)):
             yield Finding(
                 "warning",

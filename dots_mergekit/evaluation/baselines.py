@@ -86,7 +86,7 @@ def _at(recipe: Recipe, value: float) -> Recipe:
 
 def _of_method(recipe: Recipe, method: str) -> Recipe:
     """Give the same merge by another method: the same models, λ and densities."""
-    content = yaml.safe_load(recipe.text)
+    content = recipe.content
     tune = content.pop("tune", None)
     for parameters in list(_parameters(content)):
         parameters.pop("rescale", None)

@@ -8,7 +8,6 @@ import gc
 import importlib.metadata
 import io
 import itertools
-import json
 import random
 import tempfile
 import time
@@ -387,7 +386,7 @@ class _Loader:
             if recipe.merge_method != "dots":
                 self._let_go()
                 return self._merge(recipe, candidate.seed)
-            family = _family(recipe)
+            family = recipe.but_for_weights
             if self._swappable is None or family != self._family:
                 self._let_go()
                 self._swappable, self._family = open_model(recipe, **self._options), family
@@ -397,19 +396,11 @@ class _Loader:
             raise DotsError(f"cannot load {candidate.name}: {_first_line(error)}") from error
 
     def _merge(self, recipe: Recipe, seed: int | None) -> Any:
-        from mergekit.merge import run_merge
-        from mergekit.options import MergeOptions
-
         from dots_mergekit.backends.huggingface_lm import load_checkpoint
+        from dots_mergekit.recipe.mergekit import write_merge
 
         with tempfile.TemporaryDirectory(prefix="dots-eval-") as folder:
-            options = MergeOptions(
-                quiet=True,
-                write_model_card=False,
-                random_seed=seed,
-                lora_merge_cache=str(Path(folder, "lora")),
-            )
-            run_merge(recipe.configuration(), folder, options)
+            write_merge(recipe, folder, seed=seed)
             return load_checkpoint(folder, **self._options)
 
     def _let_go(self) -> None:
@@ -419,13 +410,6 @@ class _Loader:
         gc.collect()  # a model is part of cycles
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-
-
-def _family(recipe: Recipe) -> str:
-    """Give what merges share that differ in λ alone."""
-    neutral = recipe.with_weights(dict.fromkeys(recipe.weights(), 1.0))
-    content = {key: value for key, value in yaml.safe_load(neutral.text).items() if key != "tune"}
-    return json.dumps(content, sort_keys=True)
 
 
 # Scoring with lm-eval

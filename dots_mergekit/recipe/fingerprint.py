@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import huggingface_hub
-import yaml
 
-from dots_mergekit.recipe import Recipe, spell
+from dots_mergekit.recipe import Recipe
+from dots_mergekit.recipe.places import spell, with_paths
+from dots_mergekit.recipe.schema import TUNE
 
 __all__ = [
     "differences",
@@ -49,9 +50,7 @@ def selected_from(recipe: Recipe) -> dict[str, Any] | None:
 
 def merged(recipe: Recipe) -> dict[str, Any]:
     """Give what is merged: the recipe, its λ aside, and the contents of its checkpoints."""
-    labels = {path: f"checkpoint {index}" for index, path in enumerate(recipe.paths)}
-    neutral = recipe.with_weights(dict.fromkeys(recipe.weights(), 1.0)).with_paths(labels)
-    content = {key: value for key, value in yaml.safe_load(neutral.text).items() if key != "tune"}
+    content = with_paths(json.loads(recipe.but_for_weights), _labels(recipe))
     return {
         **{f"recipe {key}": value for key, value in _flat(content, ())},
         **{
@@ -72,15 +71,19 @@ def recognize(recipe: Recipe) -> str | None:
     The same wherever recipe and checkpoints lie, and whatever comments and `tune:` section the
     recipe has. None where a model is not on this machine.
     """
-    labels = {path: f"checkpoint {index}" for index, path in enumerate(recipe.paths)}
     prints = [fingerprint(path) for path in recipe.paths]
     if None in prints:
         return None
     # With its own weights: 1 and 1.0 are then spelled alike.
-    moved = recipe.with_weights(recipe.weights()).with_paths(labels)
-    content = {key: value for key, value in yaml.safe_load(moved.text).items() if key != "tune"}
+    content = with_paths(recipe.with_weights(recipe.weights()).content, _labels(recipe))
+    content.pop(TUNE, None)
     text = json.dumps([content, prints], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _labels(recipe: Recipe) -> dict[str, str]:
+    """Give the models names that do not depend on where they lie."""
+    return {path: f"checkpoint {index}" for index, path in enumerate(recipe.paths)}
 
 
 def _flat(value: Any, here: tuple[str | int, ...]) -> Iterator[tuple[str, Any]]:

@@ -11,6 +11,7 @@ from mergekit.merge_methods.task_adapter import ExecuteMergeMethodTask
 
 from dots_mergekit.errors import DotsError
 from dots_mergekit.recipe import Recipe
+from dots_mergekit.recipe.mergekit import plan
 
 __all__ = ["NotLiveError", "PlannedMerge", "Plans"]
 
@@ -54,8 +55,7 @@ class Plans:
             NotLiveError: There is a tensor that no merge method makes.
             Exception: Whatever mergekit raises for a recipe that it cannot plan.
         """
-        values = recipe.weights()
-        shape = recipe.with_weights(dict.fromkeys(values, 1.0)).text
+        values, shape = recipe.weights(), recipe.but_for_weights
         if shape not in self._made:
             self._made[shape] = _by_name(recipe)
         known = self._made[shape]
@@ -69,7 +69,7 @@ class Plans:
 
 def _plan(recipe: Recipe) -> list[PlannedMerge]:
     planned = []
-    for task in recipe.plan():
+    for task in plan(recipe):
         merge = task.tensor_task
         if not isinstance(merge, ExecuteMergeMethodTask):
             raise NotLiveError(f"mergekit plans {task.tensor_name} in a way of its own")

@@ -28,6 +28,7 @@ from dots_mergekit.objectives.queries import Query
 from dots_mergekit.objectives.scores import Generation
 from dots_mergekit.recipe import Recipe
 from dots_mergekit.recipe.fingerprint import selected_from
+from dots_mergekit.recipe.mergekit import configuration
 
 CHECKPOINTS = Path(__file__).resolve().parents[2] / "examples" / "arithmetic" / "checkpoints"
 COUNTED = ("no_answer_rate", "distinct_answers", "mean_answer_length", "truncation_rate", "tokens")
@@ -53,7 +54,7 @@ def recipe_of(world: dict[str, Path], weights: Any = (1.0, 1.0), **more: Any) ->
 
 
 def assert_equals_disk(model: LiveModel, recipe: Recipe, folder: Path) -> None:
-    run_merge(recipe.configuration(), str(folder), MergeOptions(quiet=True))
+    run_merge(configuration(recipe), str(folder), MergeOptions(quiet=True))
     wanted = AutoModelForCausalLM.from_pretrained(folder, dtype="auto").state_dict()
     found = model.lm.model.state_dict()
     assert found.keys() == wanted.keys()

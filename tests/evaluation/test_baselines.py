@@ -12,6 +12,7 @@ from checkpoints import write_checkpoint
 from dots_mergekit.errors import RecipeError
 from dots_mergekit.evaluation.baselines import rivals
 from dots_mergekit.recipe import Recipe
+from dots_mergekit.recipe.mergekit import plan
 from dots_mergekit.tuning.settings import Settings
 
 NAMES = [
@@ -130,7 +131,7 @@ def test_mergekit_plans_every_rival_with_the_density_of_the_recipe(tmp_path: Pat
     text = recipe(density=[{"filter": "mlp", "value": 0.1}]).text.replace("./", f"{tmp_path}/")
     for name, rival in made(Recipe(text)).items():
         densities = set()
-        for task in rival.plan():
+        for task in plan(rival):
             merge: Any = task.tensor_task
             for model in rival.sources.values():
                 density = merge.input_parameters[model]["density"]

@@ -28,6 +28,7 @@ from dots_mergekit.evaluation.run import Evaluation, evaluate
 from dots_mergekit.evaluation.table import Scoreboard
 from dots_mergekit.evaluation.tasks import load_suite
 from dots_mergekit.recipe import Recipe
+from dots_mergekit.recipe.mergekit import configuration
 
 ROOT = Path(__file__).resolve().parents[2]
 TASKS = ROOT / "evals" / "tasks"
@@ -388,7 +389,7 @@ def test_merges_that_differ_in_λ_alone_are_made_in_one_loaded_model(
     board = evaluate(settings(tmp_path / "live", *recipes), Seen())
     assert len(opened) == 1
     merged = tmp_path / "merged"
-    run_merge(Recipe.load(recipes[1]).configuration(), str(merged), MergeOptions(quiet=True))
+    run_merge(configuration(Recipe.load(recipes[1])), str(merged), MergeOptions(quiet=True))
     (written,) = evaluate(settings(tmp_path / "written", models=(str(merged),)), Seen()).rows
     for task, values in board.rows[-1].scores.items():
         assert np.array_equal(values, written.scores[task])

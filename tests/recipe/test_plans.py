@@ -9,7 +9,8 @@ import pytest
 import yaml
 from checkpoints import write_checkpoint
 
-from dots_mergekit.recipe import Recipe
+from dots_mergekit.recipe import Recipe, plans
+from dots_mergekit.recipe.mergekit import plan
 from dots_mergekit.recipe.plans import Plans
 
 
@@ -49,7 +50,7 @@ def test_another_weight_is_what_mergekit_would_plan(
     world: dict[str, Path], sft: Any, planned: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every tensor's weights, exactly; mergekit is asked again only where it computes with λ."""
-    recipe, plans = recipe_of(world, sft, 1.0), Plans()
+    recipe, known = recipe_of(world, sft, 1.0), Plans()
     others = [
         recipe.with_weights({name: 0.1 + 1.1 * k + 0.3 * i for i, name in enumerate(names)})
         for k, names in enumerate([list(recipe.weights())] * 3)
@@ -60,27 +61,26 @@ def test_another_weight_is_what_mergekit_would_plan(
                 model: task.tensor_task.input_parameters[model]["weight"]
                 for model in other.sources.values()
             }
-            for task in other.plan()
+            for task in plan(other)
         }
         for other in others
     ]
     asked = []
-    plan = Recipe.plan
 
     def counted(recipe: Recipe) -> Any:
         asked.append(recipe)
         return plan(recipe)
 
-    monkeypatch.setattr(Recipe, "plan", counted)
+    monkeypatch.setattr(plans, "plan", counted)
     for other, weights in zip(others, wanted, strict=True):
-        assert {p.task.tensor_name: dict(p.weights) for p in plans.of(other)} == weights
+        assert {p.task.tensor_name: dict(p.weights) for p in known.of(other)} == weights
     assert len(asked) == planned
 
 
 def test_another_density_is_planned_anew(world: dict[str, Path]) -> None:
-    recipe, plans = recipe_of(world, 0.5, 2.0), Plans()
+    recipe, known = recipe_of(world, 0.5, 2.0), Plans()
     for density in (0.3, 0.7, 0.3):
-        found = plans.of(recipe.with_density(density))
+        found = known.of(recipe.with_density(density))
         densities = {
             p.merge.input_parameters[model]["density"] for p in found for model in p.weights
         }

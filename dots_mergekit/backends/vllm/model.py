@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from dots_mergekit.backends.live import LiveMerge, require_live
-from dots_mergekit.backends.on_disk import merge_into
 from dots_mergekit.errors import DotsError, EngineError
 from dots_mergekit.merging.selections import SelectionFile
 from dots_mergekit.recipe import Recipe
+from dots_mergekit.recipe.mergekit import write_merge
 from dots_mergekit.recipe.plans import NotLiveError, PlannedMerge
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class LiveVllmModel:
         self._folder = tempfile.TemporaryDirectory()
         try:
             _require_vllm()
-            merge_into(recipe, self._folder.name)
+            write_merge(recipe, self._folder.name)
             _require_plain(self._folder.name)
             self._start()
         except EngineError as error:
