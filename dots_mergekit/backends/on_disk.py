@@ -9,7 +9,7 @@ from typing import Any
 from mergekit.merge import run_merge
 from mergekit.options import MergeOptions
 
-from dots_mergekit.backends.huggingface_lm import load_checkpoint
+from dots_mergekit.backends.huggingface_lm import free_memory, load_checkpoint
 from dots_mergekit.recipe import Recipe
 
 __all__ = ["OnDiskModel", "merge_into"]
@@ -27,7 +27,15 @@ def merge_into(recipe: Recipe, folder: str) -> None:
 
 
 class OnDiskModel:
-    """A model that mergekit merges into a temporary folder and that is loaded from there."""
+    """A model that mergekit merges into a temporary folder and that is loaded from there.
+
+    A context manager; without `with`, call `close`, or let go of it.
+
+    Args:
+        recipe: The merge to begin with, of any method.
+        device: Where the model computes; a GPU if there is one, if None.
+        batch_size: Responses generated side by side.
+    """
 
     def __init__(self, recipe: Recipe, *, device: str | None = None, batch_size: int = 64) -> None:
         self._device = device
@@ -35,6 +43,17 @@ class OnDiskModel:
         self._used: str | None = None
         self._lm: Any
         self.use(recipe)
+
+    def __enter__(self) -> OnDiskModel:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the model."""
+        vars(self).clear()
+        free_memory()
 
     @property
     def lm(self) -> Any:

@@ -228,7 +228,7 @@ def _open_model(
         return stack.enter_context(
             LiveVllmModel(recipe, options.backend_args, weights_on=weights_on, kept=kept)
         )
-    from dots_mergekit.backends import open_model
+    from dots_mergekit.backends.huggingface import open_model
 
     return open_model(
         recipe,
