@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from dots_mergekit.answers.voting import ORDER, Vote
+from dots_mergekit.answers.extraction import ORDER
+from dots_mergekit.answers.vote import Vote
 from dots_mergekit.errors import DotsError
 from dots_mergekit.objectives.queries import Query
 from dots_mergekit.recipe import Recipe
@@ -29,7 +30,7 @@ class Generation:
         top_p: In (0, 1].
         max_tokens: The limit for one response.
         instruction: Put below each query, as "Put your final answer in \boxed{}."
-        order: Where answers are looked for: names of `voting.ORDER`.
+        order: Where answers are looked for: names of `extraction.ORDER`.
         regex: Replaces `order`: the first group of its last match is the answer.
         batch_size: Responses that a Hugging Face model generates side by side. It is part of what
             a seed means: with another one the same seed gives other responses.

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Literal, get_args
 
-from dots_mergekit.answers.voting import Vote
+from dots_mergekit.answers.vote import Vote
 from dots_mergekit.errors import DotsError
 from dots_mergekit.messages import did_you_mean
 from dots_mergekit.objectives.queries import Prompt, Query

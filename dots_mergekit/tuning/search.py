@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar
 
 import optuna
 
-from dots_mergekit.answers.voting import Vote
+from dots_mergekit.answers.vote import Vote
 from dots_mergekit.errors import DotsError, EngineError
 from dots_mergekit.files import write_text
 from dots_mergekit.objectives.queries import Query, read_pool, write_pool

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from dots_mergekit.answers.voting import ORDER
+from dots_mergekit.answers.extraction import ORDER
 from dots_mergekit.errors import DotsError, RecipeError
 from dots_mergekit.objectives import DIRECTIONS
 from dots_mergekit.objectives.scores import Generation

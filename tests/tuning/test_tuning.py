@@ -23,7 +23,7 @@ import pytest
 import yaml
 from checkpoints import write_checkpoint, write_triple
 
-from dots_mergekit.answers.voting import Vote
+from dots_mergekit.answers.vote import Vote
 from dots_mergekit.errors import DotsError, EngineError
 from dots_mergekit.objectives.queries import Query
 from dots_mergekit.objectives.scores import Poll, Scorer, Scores
