@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from dots_mergekit.backends.vllm.model import WeightSwapper
+from dots_mergekit.backends.vllm.worker import WeightSwapper
 
 __all__ = ["LossyWeightSwapper"]
 

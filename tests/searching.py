@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from dots_mergekit.answers.voting import Vote
+from dots_mergekit.answers.vote import Vote
 from dots_mergekit.objectives.queries import Query
 from dots_mergekit.objectives.scores import Poll, Scorer, Scores
 from dots_mergekit.recipe import Recipe

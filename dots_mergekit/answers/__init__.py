@@ -1,1 +1,1 @@
-"""Answers: taken out of a response, compared for meaning, put to the vote, graded."""
+"""Answers: taken out of a response (extraction), compared (equivalence), counted (vote), graded."""

@@ -2,22 +2,65 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from dots_mergekit.backends.huggingface_lm import free_memory
 from dots_mergekit.backends.live import LiveMerge
+from dots_mergekit.backends.on_disk import OnDiskModel
 from dots_mergekit.merging.selections import SelectionFile
 from dots_mergekit.recipe import Recipe
 from dots_mergekit.recipe.plans import NotLiveError, PlannedMerge
 
-__all__ = ["LiveModel"]
+__all__ = ["LiveModel", "gpus", "open_model"]
+
+_LOG = logging.getLogger(__name__)
+
+
+def open_model(
+    recipe: Recipe,
+    *,
+    batch_size: int = 64,
+    kept: SelectionFile | None = None,
+    device: str | None = None,
+    on_disk: bool = False,
+) -> LiveModel | OnDiskModel:
+    """Open a model that can become the merge of `recipe` under any λ.
+
+    Where the merge can be done inside the loaded model it is; otherwise, or if `on_disk`, every
+    recipe is merged into a temporary folder and loaded from there. Which of the two is said once,
+    in the log.
+
+    Args:
+        recipe: The merge; its weights are those to begin with.
+        batch_size: Responses generated side by side.
+        kept: Where a live model's selections outlive it.
+        device: Where the model computes; a GPU if there is one, if None.
+        on_disk: Merge on disk in any case.
+    """
+    model = OnDiskModel(recipe, device=device, batch_size=batch_size)
+    if on_disk:
+        return model
+    try:
+        return LiveModel(recipe, model.lm, kept)
+    except NotLiveError as error:
+        _LOG.warning("every trial is merged on disk, which is slower: %s", error)
+        return model
+
+
+def gpus(device: str | None = None, on_disk: bool = False) -> int:
+    """Count the GPUs that work: one, if any."""
+    return int(torch.cuda.is_available() and device != "cpu")
 
 
 class LiveModel:
     """A loaded model whose parameters are merged anew, in place, for each recipe.
+
+    A context manager; without `with`, call `close`, or let go of it.
 
     Args:
         recipe: A recipe of merge method `dots`.
@@ -43,6 +86,17 @@ class LiveModel:
                 raise NotLiveError(f"the loaded model has no parameter {name}")
         with self._merge.keeping_new_selections():
             self._verify(plan)
+
+    def __enter__(self) -> LiveModel:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the model and of the inputs."""
+        vars(self).clear()
+        free_memory()
 
     @property
     def lm(self) -> Any:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import torch
 from lm_eval.models.huggingface import HFLM
 
-__all__ = ["HuggingFaceLM", "load_checkpoint"]
+__all__ = ["HuggingFaceLM", "free_memory", "load_checkpoint"]
 
 
 # Elements of the logits of one batch whose likelihoods are taken: 2 GiB in float32.
@@ -93,3 +94,10 @@ def load_checkpoint(
         tokenizer=AutoTokenizer.from_pretrained(path, revision=revision),
         batch_size=batch_size,
     )
+
+
+def free_memory() -> None:
+    """Give back the memory of models that were let go of."""
+    gc.collect()  # a model is part of cycles
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

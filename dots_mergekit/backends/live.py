@@ -11,8 +11,8 @@ from mergekit.common import ModelReference, dtype_from_name
 from mergekit.graph import Executor
 from torch import Tensor
 
-from dots_mergekit.errors import NonFiniteError
 from dots_mergekit.merging.kernel import Selection, combine, select
+from dots_mergekit.merging.naming import naming
 from dots_mergekit.merging.selections import Key, SelectionFile
 from dots_mergekit.recipe import Recipe
 from dots_mergekit.recipe.plans import NotLiveError, PlannedMerge, Plans
@@ -117,18 +117,8 @@ class LiveMerge:
         if out is None:
             out = torch.empty_like(base, dtype=written, memory_format=torch.contiguous_format)
         direct = dtype == written == out.dtype and base.device == out.device
-        rescale = merge.parameters["rescale"]
-        try:
-            selections = [
-                self._select(
-                    Key(
-                        name, self._names[model], merge.input_parameters[model]["density"], rescale
-                    ),
-                    base,
-                    source,
-                )
-                for model, source in zip(sources, tuned, strict=True)
-            ]
+        selections = self._select(planned, sources, base, tuned)
+        with naming(name, [merge.base_model, *sources]):
             merged = combine(
                 base,
                 tuned,
@@ -136,14 +126,26 @@ class LiveMerge:
                 [planned.weights[model] for model in sources],
                 out=out if direct else torch.empty_like(base, dtype=dtype),
             )
-        except NonFiniteError as error:
-            raise NonFiniteError(f"tensor {name}: {error}", input=error.input) from None
         return merged if direct else out.copy_(merged.to(written))
 
-    def _select(self, key: Key, base: Tensor, tuned: Tensor) -> Selection:
-        if key not in self._selections:
-            self._selections[key] = select(base, tuned, key.density, rescale=key.rescale)
-        return self._selections[key]
+    def _select(
+        self,
+        planned: PlannedMerge,
+        sources: Sequence[ModelReference],
+        base: Tensor,
+        tuned: Sequence[Tensor],
+    ) -> list[Selection]:
+        name, merge = planned.task.tensor_name, planned.merge
+        rescale = merge.parameters["rescale"]
+        found = []
+        for model, source in zip(sources, tuned, strict=True):
+            density = merge.input_parameters[model]["density"]
+            key = Key(name, self._names[model], density, rescale)
+            if key not in self._selections:
+                with naming(name, [merge.base_model, model]):
+                    self._selections[key] = select(base, source, density, rescale=rescale)
+            found.append(self._selections[key])
+        return found
 
 
 def require_live(recipe: Recipe) -> None:

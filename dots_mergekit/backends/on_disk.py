@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from typing import Any
 
-from dots_mergekit.backends.huggingface_lm import load_checkpoint
+from dots_mergekit.backends.huggingface_lm import free_memory, load_checkpoint
 from dots_mergekit.recipe import Recipe
 from dots_mergekit.recipe.mergekit import write_merge
 
@@ -13,7 +13,15 @@ __all__ = ["OnDiskModel"]
 
 
 class OnDiskModel:
-    """A model that mergekit merges into a temporary folder and that is loaded from there."""
+    """A model that mergekit merges into a temporary folder and that is loaded from there.
+
+    A context manager; without `with`, call `close`, or let go of it.
+
+    Args:
+        recipe: The merge to begin with, of any method.
+        device: Where the model computes; a GPU if there is one, if None.
+        batch_size: Responses generated side by side.
+    """
 
     def __init__(self, recipe: Recipe, *, device: str | None = None, batch_size: int = 64) -> None:
         self._device = device
@@ -21,6 +29,17 @@ class OnDiskModel:
         self._used: str | None = None
         self._lm: Any
         self.use(recipe)
+
+    def __enter__(self) -> OnDiskModel:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the model."""
+        vars(self).clear()
+        free_memory()
 
     @property
     def lm(self) -> Any:

@@ -374,7 +374,7 @@ class _Loader:
 
     def open(self, candidate: _Candidate) -> Any:
         """Load a checkpoint, or make a merge."""
-        from dots_mergekit.backends import open_model
+        from dots_mergekit.backends.huggingface import open_model
         from dots_mergekit.backends.huggingface_lm import load_checkpoint
 
         recipe = candidate.recipe

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Annotated
 
 from mergekit import merge_methods
@@ -12,8 +10,8 @@ from mergekit.merge_methods.base import OptionalTensorPolicy
 from pydantic import Field
 from torch import Tensor
 
-from dots_mergekit.errors import NonFiniteError
 from dots_mergekit.merging.kernel import combine, select
+from dots_mergekit.merging.naming import naming
 
 __all__ = ["dots_merge", "register"]
 
@@ -44,31 +42,15 @@ def dots_merge(
     sources = [source for source in group.non_base if weight[source.id] != 0]
     selections = []
     for source in sources:
-        with _names(group.metadata.name, [group.base.id, source.id]):
+        with naming(group.metadata.name, [group.base.id, source.id]):
             selections.append(select(base, source.tensor, density[source.id], rescale=rescale))
-    with _names(group.metadata.name, [group.base.id, *(source.id for source in sources)]):
+    with naming(group.metadata.name, [group.base.id, *(source.id for source in sources)]):
         return combine(
             base,
             [source.tensor for source in sources],
             selections,
             [weight[source.id] for source in sources],
         )
-
-
-@contextmanager
-def _names(tensor: str | None, models: Sequence[Hashable]) -> Iterator[None]:
-    """Give the kernel's error the names of tensor and model, which the kernel does not know."""
-    try:
-        yield
-    except NonFiniteError as error:
-        if error.input is None:
-            message = f"tensor {tensor}: {error}. Lower the weights or merge in a wider dtype."
-        else:
-            message = (
-                f"tensor {tensor} of {models[error.input]}: {error}. The checkpoint is damaged or "
-                "its training diverged; `dots-check --deep RECIPE` looks through all tensors."
-            )
-        raise NonFiniteError(message, input=error.input) from None
 
 
 def register() -> None:

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from dots_mergekit.answers.voting import MathEquivalence, Vote
+from dots_mergekit.answers.equivalence import MathEquivalence
+from dots_mergekit.answers.vote import Vote
 from dots_mergekit.errors import DotsError
 from dots_mergekit.objectives import DIRECTIONS
 from dots_mergekit.objectives.queries import Query

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Protocol
 
 from pydantic import BeforeValidator, Field, field_validator
 
-from dots_mergekit.answers.voting import ORDER, Vote
+from dots_mergekit.answers.extraction import ORDER
+from dots_mergekit.answers.vote import Vote
 from dots_mergekit.objectives.queries import Query
 from dots_mergekit.recipe import Recipe
 from dots_mergekit.schema import OneOf, Section, as_tuple

@@ -14,14 +14,9 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.metrics import mean
 from lm_eval.api.task import ConfigurableTask
 
-from dots_mergekit.answers.voting import (
-    ORDER,
-    Equivalence,
-    MathEquivalence,
-    Vote,
-    extract_answer,
-    majority_vote,
-)
+from dots_mergekit.answers.equivalence import Equivalence, MathEquivalence
+from dots_mergekit.answers.extraction import ORDER, extract_answer
+from dots_mergekit.answers.vote import Vote, majority_vote
 from dots_mergekit.objectives.queries import Query, read_pool
 
 __all__ = ["PromptLikelihood", "QueryTask", "ResponseLikelihood", "Votes", "messages", "render"]

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
-from dots_mergekit.answers.voting import Vote
+from dots_mergekit.answers.vote import Vote
 from dots_mergekit.errors import DotsError
 from dots_mergekit.objectives.queries import Prompt, Query
 from dots_mergekit.schema import OneOf, Section, problems

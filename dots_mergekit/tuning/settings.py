@@ -22,7 +22,9 @@ from dots_mergekit.errors import RecipeError
 from dots_mergekit.messages import did_you_mean
 from dots_mergekit.objectives import DIRECTIONS
 from dots_mergekit.objectives.scores import Generation
-from dots_mergekit.recipe import TUNE, Recipe, spell
+from dots_mergekit.recipe import Recipe
+from dots_mergekit.recipe.places import spell
+from dots_mergekit.recipe.schema import TUNE
 from dots_mergekit.schema import OneOf, as_tuple, problems
 from dots_mergekit.tuning.choice import RULES, require_rule
 from dots_mergekit.tuning.pool import PoolSettings

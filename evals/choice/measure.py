@@ -25,7 +25,7 @@ from typing import Any
 
 import yaml
 
-from dots_mergekit.backends import open_model
+from dots_mergekit.backends.huggingface import open_model
 from dots_mergekit.objectives import DIRECTIONS
 from dots_mergekit.objectives.harness import LmEvalScorer
 from dots_mergekit.objectives.queries import Query

@@ -25,7 +25,7 @@ from analyse import Point, read, table
 from measure import GENERATION, QUERIES, ROOT, WEIGHTS_RLVR, WEIGHTS_SFT, recipe_of
 from scipy.interpolate import RegularGridInterpolator
 
-from dots_mergekit.answers.voting import Vote
+from dots_mergekit.answers.vote import Vote
 from dots_mergekit.objectives import DIRECTIONS
 from dots_mergekit.objectives.queries import Query
 from dots_mergekit.objectives.scores import Poll, Scores

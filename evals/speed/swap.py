@@ -27,8 +27,7 @@ from typing import Any
 
 from merge import describe_machine
 
-from dots_mergekit.backends import open_model
-from dots_mergekit.backends.huggingface import LiveModel
+from dots_mergekit.backends.huggingface import LiveModel, open_model
 from dots_mergekit.backends.on_disk import OnDiskModel
 from dots_mergekit.backends.vllm.lm import VllmLM
 from dots_mergekit.backends.vllm.model import LiveVllmModel

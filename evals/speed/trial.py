@@ -23,8 +23,7 @@ from pathlib import Path
 import optuna
 import torch
 
-from dots_mergekit.backends import open_model
-from dots_mergekit.backends.huggingface import LiveModel
+from dots_mergekit.backends.huggingface import LiveModel, open_model
 from dots_mergekit.backends.on_disk import OnDiskModel
 from dots_mergekit.objectives.harness import LmEvalScorer
 from dots_mergekit.objectives.queries import Query

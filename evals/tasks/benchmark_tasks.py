@@ -10,8 +10,8 @@ from typing import Any
 
 from datasets import Dataset
 
+from dots_mergekit.answers.equivalence import MathEquivalence
 from dots_mergekit.answers.grading import choose, grade
-from dots_mergekit.answers.voting import MathEquivalence
 
 
 def aime24(rows: Iterable[Mapping[str, Any]]) -> Dataset:

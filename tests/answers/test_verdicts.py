@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from dots_mergekit.answers import grading
+from dots_mergekit.answers.equivalence import MathEquivalence
 from dots_mergekit.answers.grading import choose, grade, verify
-from dots_mergekit.answers.voting import MathEquivalence
 
 TABLE = Path(__file__).parent / "verdicts.csv"
 FUZZED = 10_000

@@ -17,8 +17,7 @@ from mergekit.merge import run_merge
 from mergekit.options import MergeOptions
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from dots_mergekit.backends import open_model
-from dots_mergekit.backends.huggingface import LiveModel
+from dots_mergekit.backends.huggingface import LiveModel, open_model
 from dots_mergekit.backends.huggingface_lm import HuggingFaceLM
 from dots_mergekit.backends.on_disk import OnDiskModel
 from dots_mergekit.merging.kernel import select

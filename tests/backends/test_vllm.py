@@ -99,7 +99,7 @@ def fresh_engine(folder: Path, **options: Any) -> Iterator[Any]:
     """An engine that loads a folder by itself; the extension only reads what it loaded."""
     from dots_mergekit.backends.vllm.lm import VllmLM
 
-    extension = {"worker_extension_cls": "dots_mergekit.backends.vllm.model.WeightSwapper"}
+    extension = {"worker_extension_cls": "dots_mergekit.backends.vllm.worker.WeightSwapper"}
     lm = VllmLM(pretrained=str(folder), **SMALL, **extension, **options)
     try:
         yield lm
@@ -187,7 +187,7 @@ def test_more_prompts_than_fit_into_one_step_are_sampled_with_their_seeds(
 
 @needs_vllm
 def test_perplexities_are_those_of_the_hugging_face_backend(model: LiveVllmModel) -> None:
-    from dots_mergekit.backends import open_model
+    from dots_mergekit.backends.huggingface import open_model
 
     with LmEvalScorer(model, SAMPLED, ("perplexity",)) as scorer:
         found = scorer.score(B, POOL, seed=1).objectives["perplexity"]
@@ -239,7 +239,7 @@ def test_closing_ends_the_engine_although_vllm_never_comes_back_from_it(
     model.use(A)
     lm, pids = model.lm, model.lm.pids
     monkeypatch.setattr(lm.model.llm_engine.engine_core, "shutdown", threading.Event().wait)
-    monkeypatch.setattr("dots_mergekit.objectives.backend_vllm._FAREWELL", 1.0)
+    monkeypatch.setattr("dots_mergekit.backends.vllm.lm._FAREWELL", 1.0)
     closing = threading.Thread(target=lm.close, daemon=True)
     closing.start()
     closing.join(120)
@@ -335,7 +335,7 @@ def test_a_mixture_of_experts_is_refused_before_an_engine_is_started(tmp_path: P
 
 def test_another_method_is_refused_with_the_remedy() -> None:
     text = A.text.replace("merge_method: dots", "merge_method: task_arithmetic")
-    with pytest.raises(DotsError, match=r"method is task_arithmetic, not dots; use --backend hf"):
+    with pytest.raises(DotsError, match=r"method is task_arithmetic, not dots; use backend `hf`"):
         LiveVllmModel(Recipe(text))
 
 
@@ -349,7 +349,7 @@ def test_without_vllm_the_message_names_the_extra(monkeypatch: pytest.MonkeyPatc
     "name", ["trust_remote_code", "quantization", "data_parallel_size", "model"]
 )
 def test_options_that_would_break_a_swap_are_refused(name: str) -> None:
-    with pytest.raises(DotsError, match=f"--backend-args {name}: "):
+    with pytest.raises(DotsError, match=f"`backend_args`: {name}: "):
         LiveVllmModel(A, {name: 1})
 
 

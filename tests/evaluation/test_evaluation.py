@@ -375,16 +375,16 @@ def test_merges_that_differ_in_λ_alone_are_made_in_one_loaded_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And score what the same merges score when mergekit writes them."""
-    import dots_mergekit.backends
+    from dots_mergekit.backends import huggingface
 
     opened = []
-    open_model = dots_mergekit.backends.open_model
+    open_model = huggingface.open_model
 
     def counted(recipe: Any, **options: Any) -> Any:
         opened.append(recipe)
         return open_model(recipe, **options)
 
-    monkeypatch.setattr(dots_mergekit.backends, "open_model", counted)
+    monkeypatch.setattr(huggingface, "open_model", counted)
     recipes = [write_recipe(tmp_path / f"r{i}.yml", sft=0.5 + i) for i in range(2)]
     board = evaluate(settings(tmp_path / "live", *recipes), Seen())
     assert len(opened) == 1

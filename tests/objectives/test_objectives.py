@@ -17,7 +17,7 @@ from lm_eval.tasks import TaskManager
 from scripted import Script
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from dots_mergekit.answers.voting import plain_equal
+from dots_mergekit.answers.equivalence import plain_equal
 from dots_mergekit.backends.huggingface_lm import HuggingFaceLM
 from dots_mergekit.objectives import DIRECTIONS, FOLDER
 from dots_mergekit.objectives.queries import Query, write_pool

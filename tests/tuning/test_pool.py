@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dots_mergekit.answers.voting import Vote
+from dots_mergekit.answers.vote import Vote
 from dots_mergekit.cli.queries import main
 from dots_mergekit.errors import DotsError
 from dots_mergekit.objectives.queries import Query, read_pool, write_pool

@@ -1,8 +1,8 @@
 r"""Grading: whether an answer is the gold answer, and which option it chooses.
 
-Answers are read down to their parts, and the parts are compared: lists and sets in any order,
+Answers are parsed down to their parts, and the parts are compared: lists and sets in any order,
 tuples, intervals and matrices entry by entry, numbers exactly. What remains, formulas, is left to
-math-verify (`voting.MathEquivalence`). The rules:
+math-verify (`equivalence.MathEquivalence`). The rules:
 
 - An empty answer is never right, and one that is cut off is right only letter by letter.
 - Numbers are compared exactly, as fractions: `0.333` is not `1/3` and `2e-9` not `3e-9`, but
@@ -22,11 +22,12 @@ math-verify (`voting.MathEquivalence`). The rules:
 
 from __future__ import annotations
 
+from dots_mergekit.answers.equivalence import MathEquivalence, plain_equal
+from dots_mergekit.answers.extraction import extract_answer
 from dots_mergekit.answers.grading.choices import choose
 from dots_mergekit.answers.grading.comparing import Comparison
-from dots_mergekit.answers.grading.reading import is_readable, read
-from dots_mergekit.answers.grading.spelling import tidy
-from dots_mergekit.answers.voting import MathEquivalence, extract_answer, plain_equal
+from dots_mergekit.answers.grading.normalizing import normalize
+from dots_mergekit.answers.grading.parsing import is_parsable, parse
 
 __all__ = ["choose", "grade", "verify"]
 
@@ -38,8 +39,8 @@ def grade(response: str, gold: str, equal: MathEquivalence) -> bool:
     """Say whether the final answer of a response is the gold answer.
 
     Args:
-        response: All that the model said; without a final answer (`voting.extract_answer`) it is
-            wrong.
+        response: All that the model said; without a final answer (`extraction.extract_answer`) it
+            is wrong.
         gold: The right answer.
         equal: Compares formulas.
     """
@@ -63,11 +64,11 @@ def verify(answer: str, gold: str, equal: MathEquivalence) -> bool:
     """
     if max(len(answer), len(gold)) > _LONGEST:
         return plain_equal(answer, gold)
-    first, second = tidy(answer), tidy(gold)
+    first, second = normalize(answer), normalize(gold)
     if not (first.strip("{}. ") and second.strip("{}. ")):
         return False
     if first == second:
         return True
-    if not (is_readable(first) and is_readable(second)):
+    if not (is_parsable(first) and is_parsable(second)):
         return False
-    return Comparison(equal).same(read(first), read(second))
+    return Comparison(equal).same(parse(first), parse(second))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from dots_mergekit.answers.grading.spelling import TYPE
-from dots_mergekit.answers.voting import extract_answer, unwrap
+from dots_mergekit.answers.extraction import extract_answer, unwrap
+from dots_mergekit.answers.grading.normalizing import TYPE
 
 __all__ = ["choose"]
 

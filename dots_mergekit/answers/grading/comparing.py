@@ -6,11 +6,11 @@ import re
 import time
 from collections.abc import Sequence
 
+from dots_mergekit.answers.equivalence import MathEquivalence
 from dots_mergekit.answers.grading.arithmetic import NoNumberError, number
-from dots_mergekit.answers.grading.reading import UNKNOWN, Grid, Named, Reading, Several, Value
-from dots_mergekit.answers.grading.spelling import END, FUNCTIONS, LONG_WORD
+from dots_mergekit.answers.grading.normalizing import END, FUNCTIONS, LONG_WORD
+from dots_mergekit.answers.grading.parsing import UNKNOWN, Grid, Named, Parsed, Several, Value
 from dots_mergekit.answers.grading.units import is_known
-from dots_mergekit.answers.voting import MathEquivalence
 
 __all__ = ["Comparison"]
 
@@ -34,8 +34,8 @@ class Comparison:
         self._equal = equal
         self._end = time.monotonic() + equal.seconds
 
-    def same(self, a: Reading, b: Reading) -> bool:
-        """Compare two readings of whatever kind."""
+    def same(self, a: Parsed, b: Parsed) -> bool:
+        """Compare two parsed answers of whatever kind."""
         if isinstance(a, Named) or isinstance(b, Named):
             return self._same_named(a, b)
         if isinstance(a, Several) and isinstance(b, Several):
@@ -49,7 +49,7 @@ class Comparison:
                 return self.same(one.items[0], other)
         return False
 
-    def _same_named(self, a: Reading, b: Reading) -> bool:
+    def _same_named(self, a: Parsed, b: Parsed) -> bool:
         if isinstance(a, Named) and isinstance(b, Named):
             if a.name == b.name and self.same(a.what, b.what):
                 return True
@@ -66,10 +66,10 @@ class Comparison:
             return self._in_any_order(a.items, b.items, once="{}" in brackets)
         return (len(brackets) == 1 or brackets == {"", "()"}) and self._in_order(a.items, b.items)
 
-    def _in_order(self, a: Sequence[Reading], b: Sequence[Reading]) -> bool:
+    def _in_order(self, a: Sequence[Parsed], b: Sequence[Parsed]) -> bool:
         return len(a) == len(b) and all(map(self.same, a, b))
 
-    def _in_any_order(self, a: Sequence[Reading], b: Sequence[Reading], *, once: bool) -> bool:
+    def _in_any_order(self, a: Sequence[Parsed], b: Sequence[Parsed], *, once: bool) -> bool:
         """Look for each item of one list in the other.
 
         Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from dots_mergekit.answers.grading.spelling import LONG_WORD, TYPE
+from dots_mergekit.answers.grading.normalizing import LONG_WORD, TYPE
 
 __all__ = ["is_known", "split_unit"]
 

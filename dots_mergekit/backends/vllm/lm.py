@@ -126,7 +126,7 @@ class VllmLM(VLLM):  # type: ignore[misc]  # lm-eval has no types
         ends = ", ".join(f"signal {-code}" if code < 0 else f"exit code {code}" for code in codes)
         return (
             f"the vLLM engine died ({ends}); its own messages say why. Where memory ran out, "
-            "lower gpu_memory_utilization, max_model_len or max_num_seqs in --backend-args"
+            "lower gpu_memory_utilization, max_model_len or max_num_seqs in `backend_args`"
         )
 
     def _model_generate(

@@ -6,9 +6,9 @@ import re
 import unicodedata
 from functools import lru_cache
 
-from dots_mergekit.answers.voting import extract_answer, unwrap
+from dots_mergekit.answers.extraction import extract_answer, unwrap
 
-__all__ = ["END", "FUNCTIONS", "LONG_WORD", "TYPE", "tidy"]
+__all__ = ["END", "FUNCTIONS", "LONG_WORD", "TYPE", "normalize"]
 
 TYPE = re.compile(
     r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathit|mathsf|mbox|operatorname)\s*"
@@ -88,7 +88,7 @@ _LOOSE = re.compile(r"(?<![A-Za-z\d]) | (?![A-Za-z\d])")
 
 
 @lru_cache(maxsize=1 << 12)
-def tidy(text: str) -> str:
+def normalize(text: str) -> str:
     """Write an answer with one sign, one command and one spelling for each thing."""
     text = unwrap(text)
     if re.search(r"\\\\[A-Za-z]{3}", text) and not re.search(r"(?<!\\)\\(?!\\)", text):

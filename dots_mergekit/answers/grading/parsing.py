@@ -1,4 +1,4 @@
-"""Answers read down to their parts: lists, tuples, intervals, matrices, names and values."""
+"""Answers parsed down to their parts: lists, tuples, intervals, matrices, names and values."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from dots_mergekit.answers.extraction import unwrap
 from dots_mergekit.answers.grading.arithmetic import NoNumberError, number
-from dots_mergekit.answers.grading.spelling import LONG_WORD, TYPE
+from dots_mergekit.answers.grading.normalizing import LONG_WORD, TYPE
 from dots_mergekit.answers.grading.units import split_unit
-from dots_mergekit.answers.voting import unwrap
 
 __all__ = [
     "LETTERS",
     "UNKNOWN",
     "Grid",
     "Named",
-    "Reading",
+    "Parsed",
     "Several",
     "Value",
-    "is_readable",
-    "read",
+    "is_parsable",
+    "parse",
 ]
 
 _DEEPEST = 30
@@ -42,14 +42,14 @@ class Several:
     """A list (without brackets), a set (`{}`), or with other brackets a tuple or an interval."""
 
     brackets: str
-    items: tuple[Reading, ...]
+    items: tuple[Parsed, ...]
 
 
 @dataclass(frozen=True)
 class Grid:
     """A matrix, row by row."""
 
-    rows: tuple[tuple[Reading, ...], ...]
+    rows: tuple[tuple[Parsed, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -57,11 +57,11 @@ class Named:
     """What a name stands for, and the equation that says so."""
 
     name: str
-    what: Reading
+    what: Parsed
     equation: str
 
 
-Reading = Value | Several | Grid | Named
+Parsed = Value | Several | Grid | Named
 
 _OPEN = r"\\[{]|\\(?:langle|lfloor|lceil|begin)(?![A-Za-z])|[({\[]"
 _CLOSE = r"\\[}]|\\(?:rangle|rfloor|rceil|end)(?![A-Za-z])|[)}\]]"
@@ -92,8 +92,8 @@ _EITHER = re.compile(r"\\(pm|mp)(?![A-Za-z])")
 _LABEL = re.compile(r"[A-Z]{2,}")
 
 
-def is_readable(text: str) -> bool:
-    """Say whether there is anything to read: brackets balance and nothing is cut off."""
+def is_parsable(text: str) -> bool:
+    """Say whether there is anything to parse: brackets balance and nothing is cut off."""
     if re.search(r"(?<!\\)\{\}|\\(?:sqrt|frac)(?![{\[])", text):
         return False
     if re.search(r"^[\^_]|[-+^_/=<>\\]$|[\^_][\^_+/=]|\\cdot$", text):
@@ -150,11 +150,11 @@ def _enclosed(text: str) -> tuple[str, str] | None:
     return _BRACKETS[first] + _BRACKETS[last], text[len(first) : len(text) - len(last)]
 
 
-def read(text: str) -> Reading:
+def parse(text: str) -> Parsed:
     """Read an answer down to its numbers, formulas and words."""
     if match := _GRID.fullmatch(text):
         rows = [row for row in _split(match[2], r"\\\\")[0] if row.strip()]
-        return Grid(tuple(tuple(map(read, _split(row, "&")[0])) for row in rows))
+        return Grid(tuple(tuple(map(parse, _split(row, "&")[0])) for row in rows))
     text = unwrap(text).removeprefix("+").removeprefix("=")
     parts, _ = _split(text, _ITEMS, _THOUSANDS)
     if len(parts) == 1:
@@ -164,16 +164,16 @@ def read(text: str) -> Reading:
         minus = _EITHER.sub(lambda sign: "-" if sign[1] == "pm" else "+", text)
         parts = [plus, minus]
     if len(parts) > 1:
-        return Several("", tuple(read(part) for part in parts if part.strip()))
+        return Several("", tuple(parse(part) for part in parts if part.strip()))
     if match := _MEMBER.fullmatch(text):
-        return _read_one(match[1])
+        return _parse_one(match[1])
     parts, signs = _split(text, _INEQUALITY)
     if len(parts) > 1:
         return _read_inequality(parts, signs) or Value(text)
     parts, _ = _split(text, "=")
     if len(parts) > 1:
-        return _read_equation(parts, text)
-    return _read_one(text)
+        return _parse_equation(parts, text)
+    return _parse_one(text)
 
 
 def _read_inequality(parts: Sequence[str], signs: Sequence[str]) -> Several | None:
@@ -188,37 +188,37 @@ def _read_inequality(parts: Sequence[str], signs: Sequence[str]) -> Several | No
     low, high = Value(r"-\infty"), Value(r"\infty")
     if unknown == [False, True, False]:
         opening, closing = ("[" if is_closed[0] else "("), ("]" if is_closed[1] else ")")
-        return Several(opening + closing, (_read_one(parts[0]), _read_one(parts[2])))
+        return Several(opening + closing, (_parse_one(parts[0]), _parse_one(parts[2])))
     if unknown == [True, False]:
-        return Several("(" + ("]" if is_closed[0] else ")"), (low, _read_one(parts[1])))
+        return Several("(" + ("]" if is_closed[0] else ")"), (low, _parse_one(parts[1])))
     if unknown == [False, True]:
-        return Several(("[" if is_closed[0] else "(") + ")", (_read_one(parts[0]), high))
+        return Several(("[" if is_closed[0] else "(") + ")", (_parse_one(parts[0]), high))
     return None
 
 
-def _read_equation(parts: Sequence[str], text: str) -> Reading:
+def _parse_equation(parts: Sequence[str], text: str) -> Parsed:
     """Read an equation as what its name stands for, or as what a calculation comes to."""
     if _NAME.fullmatch(parts[0]):
-        return Named(parts[0], read(parts[-1]), text)
+        return Named(parts[0], parse(parts[-1]), text)
     if len(parts) == 2 and _NAME.fullmatch(parts[1]):
-        return Named(parts[1], read(parts[0]), text)
+        return Named(parts[1], parse(parts[0]), text)
     try:
         if number(parts[0]) is not None:
-            return read(parts[-1])
+            return parse(parts[-1])
     except NoNumberError:
         pass
     return Value(text)
 
 
-def _read_one(text: str) -> Reading:
+def _parse_one(text: str) -> Parsed:
     """Read what is neither a list nor an equation."""
     if enclosed := _enclosed(text):
         brackets, inside = enclosed
         parts, _ = _split(inside, _ITEMS)
         if brackets in ("", "()") and len(parts) == 1:
-            return read(inside)
+            return parse(inside)
         if brackets in ("{}", "()", "[]", "[)", "(]"):
-            items = tuple(read(part) for part in parts if part.strip())
+            items = tuple(parse(part) for part in parts if part.strip())
             return Several(brackets, items)
     if text == r"\emptyset":
         return Several("{}", ())

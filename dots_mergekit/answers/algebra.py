@@ -1,0 +1,84 @@
+"""Formulas compared by math-verify, and by their values.
+
+Source: https://github.com/huggingface/Math-Verify
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+import sympy
+from math_verify import LatexExtractionConfig, parse, verify
+
+__all__ = ["same"]
+
+_WITH_UNITS = LatexExtractionConfig()
+_WITHOUT_UNITS = replace(
+    _WITH_UNITS, normalization_config=replace(_WITH_UNITS.normalization_config, units=False)
+)
+
+
+def same(a: str, b: str, is_formula: bool) -> bool:
+    """Compare two answers; whatever sympy raises at them is raised here.
+
+    Args:
+        a: One of them.
+        b: The other one.
+        is_formula: Each letter is a factor, none a unit, and `i` the imaginary unit.
+    """
+    # Values at some points tell sooner what is not the same, and see that `1/sqrt(x)` is
+    # `sqrt(1/x)`, which simplifying does not.
+    apart = _compare_values(a, b) if is_formula else []
+    if apart and max(apart) > 1e-5:
+        return False
+    first, second = _parse(a, is_formula), _parse(b, is_formula)
+    return (len(apart) >= 5 and max(apart) < 1e-9) or all(
+        verify(gold, other, timeout_seconds=None)
+        for gold, other in ((first, second), (second, first))
+    )
+
+
+@lru_cache(maxsize=1 << 10)
+def _parse(answer: str, is_formula: bool) -> list[Any]:
+    how = _WITHOUT_UNITS if is_formula else _WITH_UNITS
+    found = list(parse(f"${answer}$", [how], "no_fallback", parsing_timeout=None))
+    if is_formula:
+        imaginary = {s: sympy.I for each in found for s in each.free_symbols if s.name == "i"}
+        found = [each.subs(imaginary) for each in found] if imaginary else found
+    return found
+
+
+def _compare_values(a: str, b: str) -> list[float]:
+    """Give relative differences at some points, up to the first that is more than rounding."""
+    first, second = _parse(a, True), _parse(b, True)
+    found: list[float] = []
+    try:
+        for distance in _distances(first[0], second[0]):
+            found.append(distance)
+            if distance > 1e-5:
+                break
+    except Exception:  # no formulas with values
+        return []
+    return found
+
+
+def _distances(a: Any, b: Any) -> Iterator[float]:
+    """Give relative differences of two formulas, at points where both are real numbers.
+
+    Without unknowns there is one, of complex numbers.
+    """
+    names = sorted({symbol.name for each in (a, b) for symbol in each.free_symbols})
+    points = random.Random(0)
+    for _ in range(40 if names else 1):
+        point = {name: points.choice((-1, 1)) * points.uniform(0.2, 3) for name in names}
+        first, second = (
+            complex(each.subs({s: point[s.name] for s in each.free_symbols}).evalf(15))
+            for each in (a, b)
+        )
+        size = max(abs(first), abs(second))
+        if not names or max(abs(first.imag), abs(second.imag)) <= 1e-12 * size:
+            yield abs(first - second) / (size or 1)

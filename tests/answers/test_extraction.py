@@ -1,0 +1,95 @@
+"""Answers are found where responses put them, in time linear in the response."""
+
+from __future__ import annotations
+
+import doctest
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dots_mergekit.answers import extraction
+from dots_mergekit.answers.extraction import ORDER, PLACES, extract_answer
+
+
+def test_the_examples_in_the_docstrings_hold() -> None:
+    assert doctest.testmod(extraction).failed == 0
+
+
+def test_every_place_is_explained_to_who_chooses_among_them() -> None:
+    assert extract_answer.__doc__ is not None
+    for name in PLACES:
+        assert f"- `{name}`: " in extract_answer.__doc__
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        (r"so \boxed{5}", "5"),
+        (r"\boxed{1} or rather \boxed{2}", "2"),
+        (r"\boxed{\frac{1}{2}}", r"\frac{1}{2}"),
+        (r"\boxed{\{1,2\}}", r"\{1,2\}"),
+        (r"\boxed{ \text{red} }", "red"),
+        (r"\boxed{x = \boxed{3}}", "3"),
+        (r"\boxed{7} and \boxed{cut {off}", "7"),
+        (r"\boxed{7} and \boxed{}", "7"),
+        (r"\\boxed{escaped twice}", "escaped twice"),
+        ("<answer>4</answer> <Answer> $5$ </Answer>", "5"),
+        ("<answer>4</answer> and <answer>cut off", "4"),
+        (r"<answer>\boxed{6}</answer>", "6"),
+        ("7+8=15 #### 85", "85"),
+        ("#### 3\n#### 4\nbye", "4"),
+        ("The answer is 3.5. Because it is.", "3.5"),
+        ("**Final Answer:** 42", "42"),
+        ("## Final answer\n\n$x+1$", "x+1"),
+        ("Answer: **7**", "7"),
+        (r"The final answer is: \boxed{8}.", "8"),
+    ],
+)
+def test_an_answer_is_found_in_its_usual_places(text: str, answer: str) -> None:
+    assert extract_answer(text) == answer
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "So 3 apples and 5 pears.",
+        r"\boxed{}",
+        r"\boxed{cut off",
+        r"The final answer is \boxed{cut off",
+        "####",
+        "##### 5",
+        "<answer></answer>",
+        "the answer is ",
+    ],
+)
+def test_a_response_without_an_answer_has_none(text: str) -> None:
+    assert extract_answer(text) is None
+
+
+def test_the_order_decides_which_place_goes_first() -> None:
+    text = r"\boxed{1} <answer>2</answer> #### 3" + "\nThe answer is 4."
+    for order, answer in zip(ORDER, "1234", strict=True):
+        assert extract_answer(text, order=(order,)) == answer
+    assert extract_answer(text, order=("hashes", "boxed")) == "3"
+
+
+def test_a_regex_of_the_users_own_replaces_the_order() -> None:
+    assert extract_answer("ANS=1; ANS=2; \\boxed{3}", regex=r"ANS=(\d)") == "2"
+    assert extract_answer(r"\boxed{3}", regex=r"ANS=(\d)") is None
+    assert extract_answer("ANS=", regex=r"ANS=(\d)?") is None
+
+
+@given(st.text(alphabet="\\boxed{}#<>/answer is: 5$.\n*"))
+def test_no_text_breaks_the_search_for_an_answer(text: str) -> None:
+    answer = extract_answer(text)
+    assert answer is None or (answer and answer == answer.strip())
+
+
+@pytest.mark.parametrize("part", ["\\boxed{", "<answer>", "#### ", "answer is ", "answer ", "$"])
+def test_a_model_that_repeats_itself_does_not_take_for_ever(part: str) -> None:
+    started = time.perf_counter()
+    extract_answer(part * 20_000)
+    assert time.perf_counter() - started < 2
