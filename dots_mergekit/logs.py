@@ -29,7 +29,7 @@ def calm(*, verbose: bool) -> Iterator[None]:
     import transformers
 
     bars = transformers.utils.logging
-    drawn = bars.is_progress_bar_enabled()  # type: ignore[no-untyped-call]
+    drawn = bars.is_progress_bar_enabled()
     loggers = [logging.getLogger(name) for name in _LIBRARIES]
     levels = [logger.level for logger in loggers]
     try:

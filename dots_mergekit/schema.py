@@ -113,7 +113,8 @@ def _said(problem: ErrorDetails, schema: Mapping[str, Any]) -> str:
         hint = did_you_mean(steps[-1], known)
         return f"unknown key{hint}; known here: {', '.join(known)}"
     here = _schema_at(steps, schema)
-    if problem["type"] == "missing":
+    needed = _schema_at(steps[:-1], schema).get("required", ())
+    if problem["type"] == "missing" or (problem["input"] is None and steps[-1] in needed):
         purpose = " ".join(here.get("description", "").split())
         return f"this is missing: {purpose[:1].lower()}{purpose[1:]}"
     if problem["type"] == "value_error":  # one of our own, which says all there is to say

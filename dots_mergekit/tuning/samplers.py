@@ -58,8 +58,8 @@ def _gp(seed: int) -> BaseSampler:
                 bare = copy.copy(one)
                 bare.system_attrs = {}  # where constraints are kept
                 plain.add_trial(bare)
-            asked = plain.trials[plain.ask().number]
-            return super().sample_relative(plain, asked, search_space)
+            number = plain.ask().number
+            return super().sample_relative(plain, plain.trials[number], search_space)
 
     return GaussianProcess(seed=seed, deterministic_objective=False)
 

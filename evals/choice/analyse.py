@@ -20,7 +20,7 @@ from scipy.stats import spearmanr
 
 from dots_mergekit.objectives import DIRECTIONS
 from dots_mergekit.objectives.scores import Scores
-from dots_mergekit.tuning.front import pick
+from dots_mergekit.tuning.choice import pick
 
 # What is compared: objectives, and the rule that chooses among points that were scored by them.
 CHOICES = (

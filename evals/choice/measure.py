@@ -80,7 +80,7 @@ class Bench:
 
     def pool(self, seed: int) -> list[Query]:
         """Select a pool by difficulty as `dots-tune` does, at density 0.3."""
-        settings = PoolSettings(str(QUERIES), seed=seed)
+        settings = PoolSettings(source=str(QUERIES), seed=seed)
         candidates = load_candidates(settings)
         votes = {
             name: self.scorer.votes(

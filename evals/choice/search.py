@@ -2,7 +2,7 @@
 
     python evals/choice/search.py evals/choice/grid.jsonl
 
-`tune` runs as always, but its scorer reads the objectives out of the grids of `measure.py` at
+`search` runs as always, but its scorer reads the objectives out of the grids of `measure.py` at
 density 0.3, linear between their points, in place of asking models. So a hundred trials take a
 second, and the best hypervolume that can be had is known: that of a fine grid. Prints Markdown:
 the hypervolume of the front after n trials as a share of that, mean and worst over seeds.
@@ -11,13 +11,11 @@ the hypervolume of the front after n trials as a share of that, mean and worst o
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import logging
 import statistics
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import optuna
@@ -32,7 +30,7 @@ from dots_mergekit.objectives.scores import Poll, Scores
 from dots_mergekit.recipe import Recipe
 from dots_mergekit.tuning.front import hypervolume, worst_point
 from dots_mergekit.tuning.pool import PoolSettings
-from dots_mergekit.tuning.search import tune
+from dots_mergekit.tuning.search import search
 from dots_mergekit.tuning.settings import Settings
 
 DENSITY = 0.3
@@ -80,14 +78,8 @@ def _interpolated(points: Sequence[Point], name: str) -> RegularGridInterpolator
 def run(scorer: MeasuredScorer, settings: Settings) -> list[Mapping[str, float]]:
     """Give the objectives of every trial of a search, in order."""
     recipe = recipe_of(ROOT / "examples" / "arithmetic" / "checkpoints", 1.0, 1.0, DENSITY)
-    # Whether the checkpoints can be merged takes longer to find out than the search: no model is
-    # asked here.
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        mock.patch("dots_mergekit.tuning.study.require_mergeable") as check,
-    ):
-        check.return_value = []
-        outcome = tune(recipe, settings, lambda: scorer, Path(folder, "study"))
+    with tempfile.TemporaryDirectory() as folder:
+        outcome = search(recipe, settings, lambda: scorer, Path(folder, "study"))
     return [trial.scores.objectives for trial in outcome.trials]
 
 
@@ -104,9 +96,9 @@ def main() -> None:
     for objectives in PAIRS:
         directions = {name: DIRECTIONS[name] for name in objectives}
         settings = Settings(
-            weights=RANGES,
-            pool=PoolSettings(str(QUERIES), selection="random"),
-            generation=GENERATION,
+            weight=RANGES,
+            queries=PoolSettings(source=str(QUERIES), selection="random"),
+            **GENERATION.model_dump(),
             objectives=objectives,
             pick="consistency",
             confirm=0,
@@ -125,9 +117,9 @@ def main() -> None:
             reference = worst_point(fine, directions)
             whole = hypervolume(fine, directions, reference)
             for sampler, listed in TRIALS.items():
-                asked = dataclasses.replace(settings, sampler=sampler, trials=max(listed))
+                asked = settings.model_copy(update={"sampler": sampler, "trials": max(listed)})
                 searches = [
-                    run(scorer, dataclasses.replace(asked, seed=seed))
+                    run(scorer, asked.model_copy(update={"seed": seed}))
                     for seed in range(arguments.seeds)
                 ]
                 for trials in listed:

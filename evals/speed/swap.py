@@ -31,7 +31,7 @@ from dots_mergekit.backends.huggingface import LiveModel, open_model
 from dots_mergekit.backends.on_disk import OnDiskModel
 from dots_mergekit.backends.vllm.lm import VllmLM
 from dots_mergekit.backends.vllm.model import LiveVllmModel
-from dots_mergekit.cli.tune import pairs
+from dots_mergekit.cli import key_values
 from dots_mergekit.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,7 +45,7 @@ def main() -> int:
     parser.add_argument("--recipe", default=ROOT / "recipes" / "quickstart.yml", help="the merge")
     parser.add_argument("--swaps", type=int, default=20, help="swaps in each live model")
     parser.add_argument("--restarts", type=int, default=2, help="trials of the peer")
-    parser.add_argument("--backend-args", type=pairs, default={}, help="options of the engine")
+    parser.add_argument("--backend-args", type=key_values, default={}, help="options of the engine")
     parser.add_argument("--weights-on", choices=["auto", "gpu", "cpu"], default="auto")
     parser.add_argument("--device", help="where the Hugging Face model computes")
     arguments = parser.parse_args()

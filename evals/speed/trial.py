@@ -29,7 +29,7 @@ from dots_mergekit.objectives.harness import LmEvalScorer
 from dots_mergekit.objectives.queries import Query
 from dots_mergekit.objectives.scores import Poll, Scores
 from dots_mergekit.recipe import Recipe
-from dots_mergekit.tuning.search import tune
+from dots_mergekit.tuning.search import search
 from dots_mergekit.tuning.settings import Settings
 
 PACKAGES = ("dots-mergekit", "lm-eval", "optuna", "torch", "transformers")
@@ -54,8 +54,8 @@ class TwiceScorer:
     """Scores every trial a second time without a change of weights, and keeps the times."""
 
     def __init__(self, model: LiveModel | OnDiskModel, settings: Settings) -> None:
-        self._scorer = LmEvalScorer(model, settings.generation, settings.objectives)
-        self._fixed = LmEvalScorer(FixedModel(model), settings.generation, settings.objectives)
+        self._scorer = LmEvalScorer(model, settings, settings.objectives)
+        self._fixed = LmEvalScorer(FixedModel(model), settings, settings.objectives)
         self.swaps: list[float] = []
         self.scored: list[float] = []
         self.fixed: list[float] = []
@@ -115,10 +115,10 @@ def main() -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     recipe = Recipe.load(arguments.recipe)
     settings = Settings.parse(recipe, {"trials": arguments.trials, "confirm": 0})
-    model = open_model(recipe, batch_size=settings.generation.batch_size)
+    model = open_model(recipe, batch_size=settings.batch_size)
     scorer, clock = TwiceScorer(model, settings), Clock()
     with tempfile.TemporaryDirectory() as folder:
-        tune(recipe, settings, lambda: scorer, Path(folder, "study"), progress=clock)
+        search(recipe, settings, lambda: scorer, Path(folder, "study"), progress=clock)
     count = len(scorer.fixed)
     whole = clock.ends[-1] - clock.ends[0] - sum(scorer.fixed)
     fixed = sum(scorer.fixed)

@@ -15,9 +15,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
-from dots_mergekit.backends.on_disk import merge_into
 from dots_mergekit.backends.vllm.entries import fingerprints
 from dots_mergekit.recipe import Recipe
+from dots_mergekit.recipe.mergekit import write_merge
 
 
 class Fused(nn.Module):
@@ -76,7 +76,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def started(recipe: Recipe, folder: Path) -> LossyWeightSwapper:
     """A worker that has loaded the merge of a recipe."""
-    merge_into(recipe, str(folder))
+    write_merge(recipe, folder)
     worker = LossyWeightSwapper()
     worker.model_runner, worker.device = Runner(folder), torch.device("cpu")
     return worker
@@ -88,7 +88,7 @@ def test_a_swap_gives_the_bits_of_the_merge_on_disk(world: dict[str, Path], tmp_
     before = worker.dots_fingerprints()
     assert worker.dots_open(first.text, "auto") == ("fine", "")
     assert worker.dots_swap(second.text) == ("fine", "")
-    merge_into(second, str(tmp_path / "second"))
+    write_merge(second, tmp_path / "second")
     assert worker.dots_fingerprints() == fingerprints(Fused(tmp_path / "second")) != before
     assert worker.dots_swap(first.text) == ("fine", "")
     assert worker.dots_fingerprints() == before

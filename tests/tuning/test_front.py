@@ -1,4 +1,4 @@
-"""The front, its hypervolume and the choice of one point, as pure functions."""
+"""The front and its hypervolume, as pure functions."""
 
 from __future__ import annotations
 
@@ -7,41 +7,9 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
+from scoring import OURS, PAPER, THREE, beats, points_of
 
-from dots_mergekit.errors import DotsError
-from dots_mergekit.objectives.scores import Scores
-from dots_mergekit.tuning.front import (
-    PICKS,
-    hypervolume,
-    pareto_front,
-    pick,
-    ranking,
-    rejection,
-    rule_named,
-    worst_point,
-)
-
-PAPER = {"consistency": "maximize", "perplexity": "minimize"}
-OURS = {"consistency": "maximize", "agreement": "maximize"}
-THREE = {**OURS, "perplexity": "minimize"}
-
-
-def pairs(*values: tuple[float, ...], directions: Mapping[str, str] = OURS) -> list[Scores]:
-    return [Scores(objectives=dict(zip(directions, v, strict=True)), details={}) for v in values]
-
-
-def points_of(directions: Mapping[str, str]) -> st.SearchStrategy[list[dict[str, float]]]:
-    """Few whole values, so that ties are common."""
-    value = st.integers(0, 4).map(float)
-    point = st.fixed_dictionaries(dict.fromkeys(directions, value))
-    return st.lists(point, min_size=1, max_size=8)
-
-
-def beats(a: Mapping[str, float], b: Mapping[str, float], directions: Mapping[str, str]) -> bool:
-    signs = {name: 1 if d == "maximize" else -1 for name, d in directions.items()}
-    differences = [sign * (a[name] - b[name]) for name, sign in signs.items()]
-    return min(differences) >= 0 and max(differences) > 0
+from dots_mergekit.tuning.front import hypervolume, pareto_front, worst_point
 
 
 @given(points_of(THREE))
@@ -97,58 +65,3 @@ def test_points_that_do_not_beat_the_reference_add_nothing() -> None:
         "consistency": 1,
         "perplexity": 3,
     }
-
-
-@pytest.mark.parametrize(
-    ("rule", "expected"),
-    [
-        ("consistency", 0),
-        ("agreement", 3),
-        ("consistency+agreement", 1),
-        ("knee", 1),
-        ("utopia", 1),
-    ],
-)
-def test_each_rule_takes_the_point_that_it_names(rule: str, expected: int) -> None:
-    candidates = pairs((0.90, 0.10), (0.85, 0.60), (0.60, 0.70), (0.20, 0.75), (0.50, 0.50))
-    assert pick(candidates, OURS, rule) == expected
-
-
-def test_perplexity_within_gives_away_little_consistency_for_perplexity() -> None:
-    candidates = pairs((0.90, 3.0), (0.885, 2.0), (0.80, 1.0), directions=PAPER)
-    assert pick(candidates, PAPER, "perplexity-within") == 1
-
-
-def test_the_others_decide_between_equally_consistent_points() -> None:
-    assert pick(pairs((0.9, 0.1), (0.9, 0.4)), OURS, "consistency") == 1
-
-
-@pytest.mark.parametrize("rule", sorted(PICKS))
-def test_a_point_that_another_beats_never_ranks_before_it(rule: str) -> None:
-    @given(points_of(THREE))
-    def check(points: list[dict[str, float]]) -> None:
-        candidates = [Scores(objectives=point, details={}) for point in points]
-        ranked = ranking(candidates, THREE, rule)
-        assert sorted(ranked) == list(range(len(points)))
-        for before, after in itertools.combinations(ranked, 2):
-            assert not beats(points[after], points[before], THREE)
-
-    check()
-
-
-def test_silent_and_collapsed_models_are_never_picked() -> None:
-    best = {"consistency": 1.0, "agreement": 1.0}
-    silent = Scores(objectives=best, details={"no_answer_rate": 0.51})
-    collapsed = Scores(objectives=best, details={"distinct_answers": 0.95})
-    fair = Scores(objectives={"consistency": 0.1, "agreement": 0.1}, details={})
-    assert ranking([silent, collapsed, fair], OURS, "utopia") == [2]
-    assert "51%" in str(rejection(silent))
-    with pytest.raises(DotsError, match=r"none of the 2 .*1 gave no answer .*1 repeat"):
-        pick([silent, collapsed], OURS, "consistency")
-
-
-def test_a_rule_without_its_objective_is_refused_with_those_that_work() -> None:
-    with pytest.raises(DotsError, match=r"needs the objective agreement.*knee, utopia"):
-        rule_named("agreement", PAPER)
-    with pytest.raises(DotsError, match="did you mean `knee`"):
-        rule_named("kneee", PAPER)

@@ -113,7 +113,7 @@ def test_two_searches_cannot_share_a_folder(world: World) -> None:
     recipe = world.recipe()
 
     def second(entry: Any) -> None:
-        with pytest.raises(DotsError, match="is in use by another dots-tune"):
+        with pytest.raises(DotsError, match="is in use by another search"):
             world.tune(recipe, scorer=refuse)
 
     world.tune(recipe, scorer=lambda: Quadratic(before=second))

@@ -18,7 +18,6 @@ from dots_mergekit.errors import EngineError
 from dots_mergekit.objectives.queries import Query
 from dots_mergekit.objectives.scores import Poll, Scores
 from dots_mergekit.recipe import Recipe
-from dots_mergekit.tuning.samplers import SAMPLERS
 from dots_mergekit.tuning.settings import Settings
 from dots_mergekit.tuning.space import grid
 
@@ -138,16 +137,6 @@ def test_the_second_look_decides(world: World) -> None:
     outcome = world.tune(world.recipe(trials=5), scorer=Lucky)
     assert set(outcome.confirmed) == {0, 3, 4}
     assert outcome.choice.point.weights == {"sft": 1.0, "rlvr": 1.0}
-
-
-@pytest.mark.parametrize("sampler", SAMPLERS)
-def test_every_sampler_searches_inside_the_ranges_and_the_same_way_each_time(
-    world: World, sampler: str
-) -> None:
-    recipe = world.recipe(sampler=sampler, trials=13, weight={"sft": [0, 3], "rlvr": [0.5, 1]})
-    one = world.tune(recipe, "one")
-    assert all(0 <= x <= 3 and 0.5 <= y <= 1 for x, y in places(one))
-    assert places(one) == places(world.tune(recipe, "two"))
 
 
 def test_gp_comes_nearer_to_the_best_than_the_start(world: World) -> None:

@@ -19,8 +19,11 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"trails": 3}, r"unknown key `trails`; did you mean `trials`"),
-        ({"queries": None}, r"`tune\.queries` is missing"),
+        ({"trails": 3}, r"line 20: tune\.trails: unknown key; did you mean `trials`"),
+        (
+            {"queries": None},
+            r"tune\.queries: this is missing: where the questions come from: a file",
+        ),
         ({"weight": [2, 0.5]}, r"weight: the range is reversed: write \[0\.5, 2\]"),
         ({"weight": [0.5, math.nan]}, "a pair of finite numbers"),
         ({"weight": [1, 1]}, "a single value"),
@@ -29,7 +32,7 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
         ({"density": [0.5, 1.5]}, "densities lie between 0.05 and 1"),
         ({"objectives": ["consistency"]}, "two or three"),
         ({"objectives": ["consistency", "perplexty"]}, "did you mean `perplexity`"),
-        ({"objectives": ["consistency"] * 2}, "each name once"),
+        ({"objectives": ["consistency"] * 2}, "two or three different ones"),
         ({"trials": 0}, "a whole number of at least 1"),
         ({"sampler": "gb"}, "known: gp, tpe"),
         ({"pick": "neee"}, "unknown pick rule `neee`; did you mean `knee`"),

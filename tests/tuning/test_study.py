@@ -35,7 +35,7 @@ def test_whatever_decides_the_scores_may_not_change(world: World) -> None:
             world.tune(world.recipe(**change), scorer=refuse)
     with pytest.raises(DotsError, match='merge_method: was "task_arithmetic", is now "ties"'):
         world.tune(world.recipe("ties"), scorer=refuse)
-    with pytest.raises(DotsError, match="its trials are in another --storage"):
+    with pytest.raises(DotsError, match="its trials are in another `storage`"):
         world.tune(world.recipe(), scorer=refuse, storage="sqlite:///elsewhere.db")
 
 
@@ -97,7 +97,7 @@ def test_an_unusable_folder_is_found_before_any_model_is_looked_at(world: World)
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_read_only_folder_is_refused(world: World) -> None:
     (world.folder / "study").mkdir(mode=0o500)
-    with pytest.raises(DotsError, match="Permission denied; choose another --out"):
+    with pytest.raises(DotsError, match="Permission denied; choose another `out`"):
         world.tune(world.recipe(), scorer=refuse)
 
 
@@ -124,5 +124,5 @@ def test_models_that_cannot_be_merged_are_found_before_they_are_loaded(
 def test_a_broken_storage_is_named(world: World) -> None:
     (world.folder / "study").mkdir()
     recipe = world.recipe()
-    with pytest.raises(DotsError, match="cannot open the --storage URL"):
+    with pytest.raises(DotsError, match="cannot open the `storage` URL"):
         world.tune(recipe, scorer=refuse, storage="nonsense://x")
