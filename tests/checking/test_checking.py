@@ -25,7 +25,7 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 
-from dots_mergekit.checking import Finding, check
+from dots_mergekit.checking import Findings, check
 from dots_mergekit.recipe import Recipe
 
 QUANTIZED = {"quant_method": "gptq", "bits": 4}
@@ -66,12 +66,12 @@ def of(base: Any, *models: Any, **changes: Any) -> Recipe:
     return Recipe(yaml.safe_dump({k: v for k, v in content.items() if v is not None}))
 
 
-def errors(findings: list[Finding]) -> list[str]:
+def errors(findings: Findings) -> list[str]:
     """Give the messages of the errors."""
     return [finding.message for finding in findings if finding.severity == "error"]
 
 
-def warnings(findings: list[Finding]) -> list[str]:
+def warnings(findings: Findings) -> list[str]:
     """Give the messages of the warnings."""
     return [finding.message for finding in findings if finding.severity == "warning"]
 
