@@ -14,6 +14,7 @@ from safetensors import safe_open
 from transformers import AutoConfig
 
 from dots_mergekit.errors import DotsError
+from dots_mergekit.messages import first_line
 
 __all__ = [
     "FLOATING",
@@ -85,6 +86,11 @@ class Checkpoint:
     config: Mapping[str, Any]
     settings: Mapping[str, Any]
     tensors: Mapping[str, Tensor]
+
+    @property
+    def architecture(self) -> str:
+        """The class of the model, by which mergekit knows its tensors."""
+        return str(self.config["architectures"][0])
 
 
 def read_checkpoint(name: str, folder: Path) -> Checkpoint:
@@ -236,8 +242,7 @@ def _load_pickle(file: Path, device: str) -> dict[str, torch.Tensor]:
         content = torch.load(file, map_location=device, weights_only=True, mmap=True)
     except Exception as error:
         # torch.load raises many kinds for a broken file; each means that it cannot be merged.
-        reason = str(error).strip().splitlines()[0]
-        raise DotsError(f"{file} cannot be read as PyTorch weights: {reason}") from error
+        raise DotsError(f"{file} cannot be read as PyTorch weights: {first_line(error)}") from error
     content = content.get("state_dict", content)
     return {name: value for name, value in content.items() if isinstance(value, torch.Tensor)}
 

@@ -222,8 +222,9 @@ class _Editor:
             yield _Edit(row, stop, self._spelled_comments(indent, row, stop))
             return
         yield _Edit(start, end, f" {_inline(new)}" if start == end else _inline(new))
-        stop = self._next_row(end)
-        yield _Edit(stop, stop, self._spelled_comments(indent, start, end))
+        if comments := self._spelled_comments(indent, start, end):
+            stop = self._next_row(end)
+            yield _Edit(stop, stop, comments)
 
     def _addition(self, node: yaml.CollectionNode, added: Any, column: int) -> _Edit:
         """Write new keys or items below the last line of a node, as its other ones stand."""
@@ -280,5 +281,7 @@ class _Editor:
 
 
 def _key(node: yaml.Node) -> Any:
-    """Read a key as PyYAML does: `yes` is true, `1` a number."""
+    """Read a key as PyYAML does: `yes` is true, `1` a number; `<<` is like no key that is read."""
+    if node.tag == "tag:yaml.org,2002:merge":
+        return node
     return yaml.constructor.SafeConstructor().construct_object(node, deep=True)

@@ -1,0 +1,54 @@
+"""Recipes to check, checkpoints to spoil, and what was found."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from checkpoints import read_tensors
+from safetensors.torch import save_file
+
+from dots_mergekit.checking import Findings
+from dots_mergekit.recipe import Recipe
+
+__all__ = ["configure", "errors", "of", "rewrite", "warnings"]
+
+
+def of(base: Any, *models: Any, **changes: Any) -> Recipe:
+    """Make a recipe of these paths; task_arithmetic, because `dots` asks a process of its own."""
+    content = {
+        "merge_method": "task_arithmetic",
+        "base_model": str(base),
+        "models": [{"model": str(m), "parameters": {"weight": 1.0}} for m in models],
+        "dtype": "bfloat16",
+        **changes,
+    }
+    return Recipe(yaml.safe_dump({k: v for k, v in content.items() if v is not None}))
+
+
+def errors(findings: Findings) -> list[str]:
+    """Give the messages of the errors."""
+    return [finding.message for finding in findings if finding.severity == "error"]
+
+
+def warnings(findings: Findings) -> list[str]:
+    """Give the messages of the warnings."""
+    return [finding.message for finding in findings if finding.severity == "warning"]
+
+
+def rewrite(folder: Path, change: Callable[[dict[str, torch.Tensor]], Any]) -> None:
+    """Change the tensors of a checkpoint in one file."""
+    tensors = read_tensors(folder)
+    change(tensors)
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+
+
+def configure(folder: Path, **changes: Any) -> None:
+    """Change fields of a checkpoint's config; None removes one."""
+    file = folder / "config.json"
+    config = {**json.loads(file.read_text()), **changes}
+    file.write_text(json.dumps({k: v for k, v in config.items() if v is not None}))
