@@ -1,4 +1,4 @@
-"""The live model against mergekit's own merge on disk: bit for bit."""
+"""The live Hugging Face model beyond what every backend must do (test_contract.py)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -60,28 +61,15 @@ def assert_equals_disk(model: LiveModel, recipe: Recipe, folder: Path) -> None:
         assert torch.equal(found[name], wanted[name]), name
 
 
-def test_swapping_equals_merging_on_disk_whatever_came_before(
-    world: dict[str, Path], tmp_path: Path
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_a_model_that_is_closed_gives_its_memory_back(
+    world: dict[str, Path], on_disk: bool
 ) -> None:
-    model = open_model(recipe_of(world))
-    assert isinstance(model, LiveModel)
-    for i, weights in enumerate([(0.5, 1.37), (0.0, 0.0), (-1.0, 2.0), (0.5, 1.37)]):
-        recipe = recipe_of(world, weights)
-        model.use(recipe)
-        assert_equals_disk(model, recipe, tmp_path / str(i))
-
-
-def test_filters_gradients_densities_and_rescale_are_honoured(
-    world: dict[str, Path], tmp_path: Path
-) -> None:
-    model = open_model(recipe_of(world))
-    assert isinstance(model, LiveModel)
-    by_filter = [{"filter": "mlp", "value": 1.5}, {"value": 0.25}]
-    recipe = recipe_of(
-        world, (by_filter, [0.0, 2.0]), parameters={"density": 0.7, "rescale": False}
-    )
-    model.use(recipe)
-    assert_equals_disk(model, recipe, tmp_path / "out")
+    with open_model(recipe_of(world), on_disk=on_disk) as model:
+        network = weakref.ref(model.lm.model)
+        assert network() is not None
+    assert network() is None
+    model.close()  # once more does no harm
 
 
 def test_tied_embeddings_and_other_tokenizers(tmp_path: Path) -> None:

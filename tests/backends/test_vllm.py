@@ -5,7 +5,6 @@ The tests marked `vllm` start real engines, on the example checkpoints.
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import json
 import os
@@ -20,6 +19,7 @@ from typing import Any
 import pytest
 import yaml
 from checkpoints import write_checkpoint
+from engines import SMALL, fingerprints, fresh_engine
 
 from dots_mergekit.backends.vllm.model import LiveVllmModel
 from dots_mergekit.cli.tune import main
@@ -33,9 +33,6 @@ from dots_mergekit.recipe.fingerprint import selected_from
 from dots_mergekit.tuning.study import RECORD, SELECTIONS
 
 CHECKPOINTS = Path(__file__).resolve().parents[2] / "examples" / "arithmetic" / "checkpoints"
-
-SMALL = {"enforce_eager": True, "max_model_len": 256, "kv_cache_memory_bytes": 1 << 27}
-"""What an engine of the example's size needs, where a CPU build runs it."""
 
 POOL = [Query(f"{a}+{b}=?") for a, b in ((12, 7), (38, 45), (61, 13), (94, 20), (55, 66))]
 POOL += [Query(f"reverse {word}") for word in ("dbca", "acbd", "abdc")]
@@ -74,12 +71,6 @@ def merged_on_disk(recipe: Recipe, folder: Path) -> Path:
     return folder / "merged"
 
 
-def fingerprints(lm: Any) -> list[dict[str, int]]:
-    """A number for each of the engine's parameters, by worker."""
-    found: list[dict[str, int]] = lm.ask(lambda llm: llm.collective_rpc("dots_fingerprints"))
-    return found
-
-
 def greedy_texts(lm: Any) -> list[str]:
     """The most likely answer to each query."""
     from lm_eval.api.instance import Instance
@@ -92,19 +83,6 @@ def greedy_texts(lm: Any) -> list[str]:
     )
     lm.take_counts()  # they are no trial's
     return texts
-
-
-@contextlib.contextmanager
-def fresh_engine(folder: Path, **options: Any) -> Iterator[Any]:
-    """An engine that loads a folder by itself; the extension only reads what it loaded."""
-    from dots_mergekit.backends.vllm.lm import VllmLM
-
-    extension = {"worker_extension_cls": "dots_mergekit.backends.vllm.worker.WeightSwapper"}
-    lm = VllmLM(pretrained=str(folder), **SMALL, **extension, **options)
-    try:
-        yield lm
-    finally:
-        lm.close()
 
 
 @pytest.fixture(scope="module")
