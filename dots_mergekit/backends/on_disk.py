@@ -9,7 +9,7 @@ from typing import Any
 from mergekit.merge import run_merge
 from mergekit.options import MergeOptions
 
-from dots_mergekit.backends.huggingface_lm import free_memory, load_checkpoint
+from dots_mergekit.backends.huggingface_lm import Loaded, load_checkpoint
 from dots_mergekit.recipe import Recipe
 
 __all__ = ["OnDiskModel", "merge_into"]
@@ -26,7 +26,7 @@ def merge_into(recipe: Recipe, folder: str) -> None:
     )
 
 
-class OnDiskModel:
+class OnDiskModel(Loaded):
     """A model that mergekit merges into a temporary folder and that is loaded from there.
 
     A context manager; without `with`, call `close`, or let go of it.
@@ -43,17 +43,6 @@ class OnDiskModel:
         self._used: str | None = None
         self._lm: Any
         self.use(recipe)
-
-    def __enter__(self) -> OnDiskModel:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Let go of the model."""
-        vars(self).clear()
-        free_memory()
 
     @property
     def lm(self) -> Any:

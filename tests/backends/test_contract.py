@@ -14,7 +14,6 @@ from typing import Any, Protocol
 
 import pytest
 import torch
-import yaml
 from checkpoints import read_tensors, write_checkpoint
 from engines import SMALL, Runner, fingerprints, fresh_engine
 from mergekit.merge import run_merge
@@ -28,6 +27,7 @@ from dots_mergekit.backends.on_disk import OnDiskModel, merge_into
 from dots_mergekit.backends.vllm.worker import FINE, WeightSwapper
 from dots_mergekit.errors import DotsError
 from dots_mergekit.recipe import Recipe
+from recipes import recipe_of
 
 SIZES: Mapping[str, Any] = {
     "hidden_size": 128,
@@ -167,20 +167,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return write_world(tmp_path_factory.mktemp("world"))
 
 
-def recipe_of(world: Mapping[str, Path], sft: Any = 1.0, rlvr: Any = 1.0, **more: Any) -> Recipe:
-    content = {
-        "merge_method": "dots",
-        "base_model": str(world["base"]),
-        "models": [
-            {"model": str(world["sft"]), "parameters": {"weight": sft}},
-            {"model": str(world["rlvr"]), "parameters": {"weight": rlvr}},
-        ],
-        "dtype": "bfloat16",
-        **more,
-    }
-    return Recipe(yaml.safe_dump(content))
-
-
 @pytest.fixture(scope="module")
 def model(adapter: Adapter, world: dict[str, Path]) -> Iterator[Any]:
     """One model for most tests: none may depend on what the others did to it."""
@@ -209,7 +195,7 @@ Read = Callable[[Recipe], Any]
 def test_a_model_begins_as_the_merge_of_its_recipe(
     adapter: Adapter, on_disk: Read, world: dict[str, Path]
 ) -> None:
-    recipe = recipe_of(world, 0.3, -1.2)
+    recipe = recipe_of(world, (0.3, -1.2))
     with adapter.open(recipe) as opened:
         assert adapter.read(opened) == on_disk(recipe)
 
@@ -218,7 +204,7 @@ def test_a_model_begins_as_the_merge_of_its_recipe(
 def test_any_λ_gives_the_merge_on_disk(
     adapter: Adapter, model: Any, on_disk: Read, world: dict[str, Path], sft: float, rlvr: float
 ) -> None:
-    recipe = recipe_of(world, sft, rlvr)
+    recipe = recipe_of(world, (sft, rlvr))
     model.use(recipe)
     assert adapter.read(model) == on_disk(recipe)
 
@@ -226,7 +212,7 @@ def test_any_λ_gives_the_merge_on_disk(
 def test_there_and_back_again(
     adapter: Adapter, model: Any, on_disk: Read, world: dict[str, Path]
 ) -> None:
-    a, b = recipe_of(world, 0.5, 1.37), recipe_of(world, -1.0, 2.0)
+    a, b = recipe_of(world, (0.5, 1.37)), recipe_of(world, (-1.0, 2.0))
     seen = []
     for recipe in (a, b, b, a):
         model.use(recipe)
@@ -239,7 +225,7 @@ def test_another_density_and_back(
     adapter: Adapter, model: Any, on_disk: Read, world: dict[str, Path]
 ) -> None:
     """The selections of the first density are not those of the second."""
-    recipe = recipe_of(world, 0.5, 1.37)
+    recipe = recipe_of(world, (0.5, 1.37))
     for other in (recipe.with_density(0.7), recipe):
         model.use(other)
         assert adapter.read(model) == on_disk(other)
@@ -252,7 +238,7 @@ def test_filters_gradients_and_rescale_are_honoured(
     """And zeros: of the embedding and the first attention nothing but the base is left."""
     by_filter = [{"filter": "mlp", "value": 1.5}, {"value": 0.0}]
     parameters = {"density": 0.7, "rescale": False}
-    recipe = recipe_of(world, by_filter, [0.0, 2.0], parameters=parameters)
+    recipe = recipe_of(world, (by_filter, [0.0, 2.0]), parameters=parameters)
     model.use(recipe)
     assert adapter.read(model) == on_disk(recipe)
 
@@ -261,7 +247,7 @@ def test_tied_weights_are_merged_once(adapter: Adapter, on_disk: Read, tmp_path:
     tied = write_world(tmp_path, tie_word_embeddings=True)
     assert "lm_head.weight" not in read_tensors(tied["base"])
     with adapter.open(recipe_of(tied)) as opened:
-        for recipe in (recipe_of(tied, 0.5, 2.0), recipe_of(tied)):
+        for recipe in (recipe_of(tied, (0.5, 2.0)), recipe_of(tied)):
             opened.use(recipe)
             assert adapter.read(opened) == on_disk(recipe)
 
@@ -283,10 +269,10 @@ def test_a_damaged_input_names_tensor_and_model_and_the_next_merge_is_right(
     adapter: Adapter, on_disk: Read, damaged: dict[str, Path]
 ) -> None:
     """A model that takes no part does no harm."""
-    first, second = recipe_of(damaged, 1.0, 0.0), recipe_of(damaged, 0.4, 0.0)
+    first, second = recipe_of(damaged, (1.0, 0.0)), recipe_of(damaged, (0.4, 0.0))
     with adapter.open(first) as opened:
         with pytest.raises(DotsError) as caught:
-            opened.use(recipe_of(damaged, 1.0, 1.0))
+            opened.use(recipe_of(damaged, (1.0, 1.0)))
         assert str(caught.value).startswith(
             f"tensor {DAMAGED} of {damaged['rlvr']}: 2 of 49152 entries are NaN or infinite. "
         )
@@ -298,8 +284,8 @@ def test_a_weight_beyond_the_dtype_names_the_tensor_and_the_next_merge_is_right(
     adapter: Adapter, model: Any, on_disk: Read, world: dict[str, Path]
 ) -> None:
     with pytest.raises(DotsError, match=r"^tensor \S+: the merged tensor exceeds the range"):
-        model.use(recipe_of(world, 1e42))
-    recipe = recipe_of(world, 0.5, 1.37)
+        model.use(recipe_of(world, (1e42, 1.0)))
+    recipe = recipe_of(world, (0.5, 1.37))
     model.use(recipe)
     assert adapter.read(model) == on_disk(recipe)
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 from checkpoints import write_checkpoint, write_triple
 from mergekit.merge import run_merge
 from mergekit.options import MergeOptions
@@ -28,6 +27,7 @@ from dots_mergekit.objectives.queries import Query
 from dots_mergekit.objectives.scores import Generation
 from dots_mergekit.recipe import Recipe
 from dots_mergekit.recipe.fingerprint import selected_from
+from recipes import recipe_of
 
 CHECKPOINTS = Path(__file__).resolve().parents[2] / "examples" / "arithmetic" / "checkpoints"
 COUNTED = ("no_answer_rate", "distinct_answers", "mean_answer_length", "truncation_rate", "tokens")
@@ -36,20 +36,6 @@ COUNTED = ("no_answer_rate", "distinct_answers", "mean_answer_length", "truncati
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return write_triple(tmp_path_factory.mktemp("world"))
-
-
-def recipe_of(world: dict[str, Path], weights: Any = (1.0, 1.0), **more: Any) -> Recipe:
-    content = {
-        "merge_method": "dots",
-        "base_model": str(world["base"]),
-        "models": [
-            {"model": str(world[name]), "parameters": {"weight": weight}}
-            for name, weight in zip(("sft", "rlvr"), weights, strict=True)
-        ],
-        "dtype": "bfloat16",
-        **more,
-    }
-    return Recipe(yaml.safe_dump(content))
 
 
 def assert_equals_disk(model: LiveModel, recipe: Recipe, folder: Path) -> None:
@@ -84,7 +70,7 @@ def test_tied_embeddings_and_other_tokenizers(tmp_path: Path) -> None:
     )
     rlvr = write_checkpoint(tmp_path / "rlvr", seed=2, tie_word_embeddings=True)
     world = {"base": base, "sft": sft, "rlvr": rlvr}
-    union = {"tokenizer": {"source": "union"}}
+    union: dict[str, Any] = {"tokenizer": {"source": "union"}}
     model = open_model(recipe_of(world, **union))
     assert isinstance(model, LiveModel)
     recipe = recipe_of(world, (0.5, 2.0), **union)

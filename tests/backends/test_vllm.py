@@ -31,6 +31,7 @@ from dots_mergekit.objectives.scores import Generation
 from dots_mergekit.recipe import Recipe
 from dots_mergekit.recipe.fingerprint import selected_from
 from dots_mergekit.tuning.study import RECORD, SELECTIONS
+from recipes import recipe_of
 
 CHECKPOINTS = Path(__file__).resolve().parents[2] / "examples" / "arithmetic" / "checkpoints"
 
@@ -45,22 +46,9 @@ def needs_vllm(test: Any) -> Any:
     return pytest.mark.vllm(pytest.mark.skipif(missing, reason="vLLM is not installed")(test))
 
 
-def recipe_of(*weights: Any, **more: Any) -> Recipe:
-    content = {
-        "merge_method": "dots",
-        "base_model": str(CHECKPOINTS / "base"),
-        "models": [
-            {"model": str(CHECKPOINTS / name), "parameters": {"weight": weight}}
-            for name, weight in zip(("sft", "rlvr"), weights, strict=True)
-        ],
-        "parameters": {"density": 0.3},
-        "dtype": "bfloat16",
-        **more,
-    }
-    return Recipe(yaml.safe_dump(content))
-
-
-A, B = recipe_of(1.0, 1.0), recipe_of(0.4, 2.5)
+WORLD = {name: CHECKPOINTS / name for name in ("base", "sft", "rlvr")}
+THINNED: dict[str, Any] = {"parameters": {"density": 0.3}}
+A, B = recipe_of(WORLD, **THINNED), recipe_of(WORLD, (0.4, 2.5), **THINNED)
 
 
 def merged_on_disk(recipe: Recipe, folder: Path) -> Path:
@@ -129,7 +117,8 @@ def test_filters_gradients_and_densities_are_those_of_mergekit_yaml(
 ) -> None:
     """And zeros: of the embedding and the first attention nothing but the base is left."""
     by_filter = [{"filter": "mlp", "value": 1.5}, {"value": 0.0}]
-    mixed = recipe_of(by_filter, [0.0, 2.0], parameters={"density": 0.7, "rescale": False})
+    weights = (by_filter, [0.0, 2.0])
+    mixed = recipe_of(WORLD, weights, parameters={"density": 0.7, "rescale": False})
     model.use(mixed)
     found = fingerprints(model.lm)
     with fresh_engine(merged_on_disk(mixed, tmp_path)) as fresh:
@@ -257,7 +246,7 @@ def test_the_command_tunes_with_vllm_from_end_to_end(tmp_path: Path) -> None:
         "trials": 3,
         "confirm": 1,
     }
-    recipe = recipe_of(1.0, 1.0, tune=tune)
+    recipe = recipe_of(WORLD, **THINNED, tune=tune)
     recipe.write(tmp_path / "recipe.yml")
     out = tmp_path / "study"
     completed = subprocess.run(
