@@ -1,7 +1,7 @@
 """Models whose λ change in place: what runs them, by name, and the one way to open them.
 
 Each backend is a module with two functions, which take the options that the backend names as its
-own: `open_model(recipe, *, batch_size, kept, ...)` gives a `SwappableModel`, and `gpus(...)` the
+own: `open_model(recipe, *, batch_size, kept, ...)` gives a `Swappable`, and `gpus(...)` the
 number of GPUs that work for it. A new one is such a module, and its line in `BACKENDS`.
 """
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from dots_mergekit.merging.selections import SelectionFile
     from dots_mergekit.recipe import Recipe
 
-__all__ = ["BACKENDS", "Backend", "SwappableModel", "gpus", "open_backend", "require_options"]
+__all__ = ["BACKENDS", "Backend", "Swappable", "gpus", "open_backend", "require_options"]
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,10 @@ BACKENDS: Mapping[str, Backend] = {
 """Every backend by name, the default first."""
 
 
-class SwappableModel(Protocol):
+class Swappable(Protocol):
     """A model for lm-eval whose weights become those of any recipe; a context manager."""
 
-    def __enter__(self) -> SwappableModel:
+    def __enter__(self) -> Swappable:
         """Give the model."""
 
     def __exit__(self, *_: object) -> None:
@@ -83,7 +83,7 @@ def open_backend(
     on_disk: bool = False,
     backend_args: Mapping[str, Any] | None = None,
     weights_on: str | None = None,
-) -> AbstractContextManager[SwappableModel]:
+) -> AbstractContextManager[Swappable]:
     """Choose what runs the merges of a recipe under any λ.
 
     Mistakes in what is given are refused at once; the model is loaded when the result is entered,
@@ -114,7 +114,7 @@ def open_backend(
     given = {option: options[option] for option in backend.options}
 
     @contextmanager
-    def opening() -> Iterator[SwappableModel]:
+    def opening() -> Iterator[Swappable]:
         module: Any = importlib.import_module(backend.module)
         with module.open_model(recipe, batch_size=batch_size, kept=kept, **given) as model:
             yield model

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dots_mergekit.backends.huggingface_lm import free_memory
+from dots_mergekit.backends.huggingface_lm import Loaded
 from dots_mergekit.backends.live import LiveMerge
 from dots_mergekit.backends.on_disk import OnDiskModel
 from dots_mergekit.merging.selections import SelectionFile
@@ -57,7 +57,7 @@ def gpus(device: str | None = None, on_disk: bool = False) -> int:
     return int(torch.cuda.is_available() and device != "cpu")
 
 
-class LiveModel:
+class LiveModel(Loaded):
     """A loaded model whose parameters are merged anew, in place, for each recipe.
 
     A context manager; without `with`, call `close`, or let go of it.
@@ -86,17 +86,6 @@ class LiveModel:
                 raise NotLiveError(f"the loaded model has no parameter {name}")
         with self._merge.keeping_new_selections():
             self._verify(plan)
-
-    def __enter__(self) -> LiveModel:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Let go of the model and of the inputs."""
-        vars(self).clear()
-        free_memory()
 
     @property
     def lm(self) -> Any:

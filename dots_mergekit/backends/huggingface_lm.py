@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import gc
-from typing import Any
+from typing import Any, Self
 
 import torch
 from lm_eval.models.huggingface import HFLM
 
-__all__ = ["HuggingFaceLM", "free_memory", "load_checkpoint"]
+__all__ = ["HuggingFaceLM", "Loaded", "load_checkpoint"]
 
 
 # Elements of the logits of one batch whose likelihoods are taken: 2 GiB in float32.
@@ -96,8 +96,18 @@ def load_checkpoint(
     )
 
 
-def free_memory() -> None:
-    """Give back the memory of models that were let go of."""
-    gc.collect()  # a model is part of cycles
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+class Loaded:
+    """Something that holds a loaded model: a context manager; `close` lets go of all of it."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of everything, and give the memory back."""
+        vars(self).clear()
+        gc.collect()  # a model is part of cycles
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()

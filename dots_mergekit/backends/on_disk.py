@@ -5,14 +5,14 @@ from __future__ import annotations
 import tempfile
 from typing import Any
 
-from dots_mergekit.backends.huggingface_lm import free_memory, load_checkpoint
+from dots_mergekit.backends.huggingface_lm import Loaded, load_checkpoint
 from dots_mergekit.recipe import Recipe
 from dots_mergekit.recipe.mergekit import write_merge
 
 __all__ = ["OnDiskModel"]
 
 
-class OnDiskModel:
+class OnDiskModel(Loaded):
     """A model that mergekit merges into a temporary folder and that is loaded from there.
 
     A context manager; without `with`, call `close`, or let go of it.
@@ -29,17 +29,6 @@ class OnDiskModel:
         self._used: str | None = None
         self._lm: Any
         self.use(recipe)
-
-    def __enter__(self) -> OnDiskModel:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Let go of the model."""
-        vars(self).clear()
-        free_memory()
 
     @property
     def lm(self) -> Any:

@@ -8,6 +8,9 @@ r"""What a merge is judged by, without labels: objectives, directions, and tasks
   of the prompt as the model sees it, as in the code of arXiv:2605.00610.
 - `response_perplexity` ≥ 1, minimized: the same of the model's own sampled responses.
 
+A new one is a function of what a model answered (`sampled.Sampled`), and its line in `OBJECTIVES`
+and above.
+
 The task of the votes runs with any backend of lm-eval, as `dots_votes`:
 
     lm_eval --model hf --model_args pretrained=MODEL --apply_chat_template --tasks dots_votes \
@@ -17,19 +20,74 @@ The task of the votes runs with any backend of lm-eval, as `dots_votes`:
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-__all__ = ["DIRECTIONS", "FOLDER"]
+if TYPE_CHECKING:
+    from dots_mergekit.objectives.sampled import Sampled
 
-DIRECTIONS: Mapping[str, Literal["maximize", "minimize"]] = {
-    "consistency": "maximize",
-    "agreement": "maximize",
-    "perplexity": "minimize",
-    "response_perplexity": "minimize",
-}
-"""Every objective by name, with its direction in the words of Optuna."""
+__all__ = ["DIRECTIONS", "FOLDER", "OBJECTIVES", "Direction", "Objective"]
 
 FOLDER = Path(__file__).parent
 """What lm-eval's `--include_path` needs to find the task."""
+
+Direction = Literal["maximize", "minimize"]
+"""Which way is better, in the words of Optuna."""
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A number that says how good a merge is.
+
+    Attributes:
+        says: What it measures, in a few words.
+        direction: Which way is better.
+        function: `file.function` in this folder, which computes it; imported when it is used.
+        needs_pseudo_labels: It says nothing of queries without a pseudo-label.
+    """
+
+    says: str
+    direction: Direction
+    function: str
+    needs_pseudo_labels: bool = False
+
+    def of(self, sampled: Sampled) -> float:
+        """Compute it from what a model answered."""
+        file, _, name = self.function.partition(".")
+        module: Any = importlib.import_module(f"{__name__}.{file}")
+        found: float = getattr(module, name)(sampled)
+        return found
+
+
+OBJECTIVES: Mapping[str, Objective] = {
+    "consistency": Objective(
+        says="how much a model's answers to a query agree with each other",
+        direction="maximize",
+        function="votes.consistency",
+    ),
+    "agreement": Objective(
+        says="how much they agree with the majority answer of the surer source model",
+        direction="maximize",
+        function="votes.agreement",
+        needs_pseudo_labels=True,
+    ),
+    "perplexity": Objective(
+        says="how much the prompts surprise the model",
+        direction="minimize",
+        function="likelihood.perplexity",
+    ),
+    "response_perplexity": Objective(
+        says="how much its own responses surprise the model",
+        direction="minimize",
+        function="likelihood.response_perplexity",
+    ),
+}
+"""Every objective by name, in the order in which they are computed."""
+
+DIRECTIONS: Mapping[str, Direction] = {
+    name: objective.direction for name, objective in OBJECTIVES.items()
+}
+"""Which way is better, by the name of the objective."""

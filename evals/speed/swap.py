@@ -32,6 +32,7 @@ from dots_mergekit.backends.on_disk import OnDiskModel
 from dots_mergekit.backends.vllm.lm import VllmLM
 from dots_mergekit.backends.vllm.model import LiveVllmModel
 from dots_mergekit.cli import key_values
+from dots_mergekit.messages import markdown_table
 from dots_mergekit.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,15 +55,18 @@ def main() -> int:
     print(f"vLLM {version('vllm')}.")
     rows = measure(recipe, arguments)
     reference = statistics.median(rows[PEER])
-    print("\n| what | trials | s (median) | s (worst) | the peer takes |")
-    print("|---|---|---|---|---|")
-    for name, seconds in rows.items():
-        median = statistics.median(seconds)
-        print(
-            f"| {name} | {len(seconds)} | {median:.3f} | {max(seconds):.3f} "
-            f"| {reference / median:.1f}× |"
-        )
+    head = ("what", "trials", "s (median)", "s (worst)", "the peer takes")
+    print(
+        "\n" + markdown_table(head, (row(name, found, reference) for name, found in rows.items()))
+    )
     return 0
+
+
+def row(name: str, seconds: list[float], reference: float) -> tuple[str, ...]:
+    """Write one line of the table."""
+    median, worst = statistics.median(seconds), max(seconds)
+    ratio = f"{reference / median:.1f}×"
+    return name, str(len(seconds)), f"{median:.3f}", f"{worst:.3f}", ratio
 
 
 PEER = "`mergekit-yaml`, then a new vLLM engine"

@@ -25,6 +25,7 @@ import torch
 
 from dots_mergekit.backends.huggingface import LiveModel, open_model
 from dots_mergekit.backends.on_disk import OnDiskModel
+from dots_mergekit.messages import markdown_table
 from dots_mergekit.objectives.harness import LmEvalScorer
 from dots_mergekit.objectives.queries import Query
 from dots_mergekit.objectives.scores import Poll, Scores
@@ -132,10 +133,12 @@ def main() -> None:
     versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     print(f"Python {platform.python_version()}, {versions}; {torch.get_num_threads()} threads; "
           f"{arguments.recipe}, {count} trials.\n")  # fmt: skip
-    print("| what | s, mean | share of a trial | of generating and scoring |\n| --- | ---: | ---: "
-          "| ---: |")  # fmt: skip
-    for what, seconds in rows.items():
-        print(f"| {what} | {seconds / count:.3f} | {seconds / whole:.1%} | {seconds / fixed:.3f} |")
+    head = ("what", "s, mean", "share of a trial", "of generating and scoring")
+    cells = (
+        (what, f"{seconds / count:.3f}", f"{seconds / whole:.1%}", f"{seconds / fixed:.3f}")
+        for what, seconds in rows.items()
+    )
+    print(markdown_table(head, cells, numbers=True))
     print(f"\nScored with a change of λ, against without, pair by pair: median "
           f"{statistics.median(ratios):.3f}.")  # fmt: skip
 

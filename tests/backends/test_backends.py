@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 from checkpoints import write_triple
 
 from dots_mergekit.backends import BACKENDS, gpus, open_backend, require_options
@@ -18,6 +17,7 @@ from dots_mergekit.backends.huggingface import LiveModel
 from dots_mergekit.backends.on_disk import OnDiskModel
 from dots_mergekit.errors import DotsError
 from dots_mergekit.recipe import Recipe
+from recipes import recipe_of
 
 NOWHERE = Recipe("merge_method: dots")
 
@@ -78,14 +78,7 @@ def test_a_model_is_loaded_when_the_backend_is_entered(tmp_path: Path) -> None:
     opening = open_backend("hf", NOWHERE)
     with pytest.raises(DotsError), opening:
         pass
-    world = write_triple(tmp_path)
-    content = {
-        "merge_method": "dots",
-        "base_model": str(world["base"]),
-        "models": [{"model": str(world["sft"]), "parameters": {"weight": 1.0}}],
-        "dtype": "bfloat16",
-    }
-    recipe = Recipe(yaml.safe_dump(content))
+    recipe = recipe_of(write_triple(tmp_path))
     with open_backend("hf", recipe, device="cpu", batch_size=3) as model:
         assert isinstance(model, LiveModel)
         assert model.lm.batch_size == 3

@@ -1,4 +1,4 @@
-"""The live model against mergekit's own merge on disk: bit for bit."""
+"""The live Hugging Face model beyond what every backend must do (test_contract.py)."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import os
 import shutil
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import yaml
 from checkpoints import write_checkpoint, write_triple
 from mergekit.merge import run_merge
 from mergekit.options import MergeOptions
@@ -28,6 +28,7 @@ from dots_mergekit.objectives.scores import Generation
 from dots_mergekit.recipe import Recipe
 from dots_mergekit.recipe.fingerprint import selected_from
 from dots_mergekit.recipe.mergekit import configuration
+from recipes import recipe_of
 
 CHECKPOINTS = Path(__file__).resolve().parents[2] / "examples" / "arithmetic" / "checkpoints"
 COUNTED = ("no_answer_rate", "distinct_answers", "mean_answer_length", "truncation_rate", "tokens")
@@ -36,20 +37,6 @@ COUNTED = ("no_answer_rate", "distinct_answers", "mean_answer_length", "truncati
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return write_triple(tmp_path_factory.mktemp("world"))
-
-
-def recipe_of(world: dict[str, Path], weights: Any = (1.0, 1.0), **more: Any) -> Recipe:
-    content = {
-        "merge_method": "dots",
-        "base_model": str(world["base"]),
-        "models": [
-            {"model": str(world[name]), "parameters": {"weight": weight}}
-            for name, weight in zip(("sft", "rlvr"), weights, strict=True)
-        ],
-        "dtype": "bfloat16",
-        **more,
-    }
-    return Recipe(yaml.safe_dump(content))
 
 
 def assert_equals_disk(model: LiveModel, recipe: Recipe, folder: Path) -> None:
@@ -61,28 +48,15 @@ def assert_equals_disk(model: LiveModel, recipe: Recipe, folder: Path) -> None:
         assert torch.equal(found[name], wanted[name]), name
 
 
-def test_swapping_equals_merging_on_disk_whatever_came_before(
-    world: dict[str, Path], tmp_path: Path
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_a_model_that_is_closed_gives_its_memory_back(
+    world: dict[str, Path], on_disk: bool
 ) -> None:
-    model = open_model(recipe_of(world))
-    assert isinstance(model, LiveModel)
-    for i, weights in enumerate([(0.5, 1.37), (0.0, 0.0), (-1.0, 2.0), (0.5, 1.37)]):
-        recipe = recipe_of(world, weights)
-        model.use(recipe)
-        assert_equals_disk(model, recipe, tmp_path / str(i))
-
-
-def test_filters_gradients_densities_and_rescale_are_honoured(
-    world: dict[str, Path], tmp_path: Path
-) -> None:
-    model = open_model(recipe_of(world))
-    assert isinstance(model, LiveModel)
-    by_filter = [{"filter": "mlp", "value": 1.5}, {"value": 0.25}]
-    recipe = recipe_of(
-        world, (by_filter, [0.0, 2.0]), parameters={"density": 0.7, "rescale": False}
-    )
-    model.use(recipe)
-    assert_equals_disk(model, recipe, tmp_path / "out")
+    with open_model(recipe_of(world), on_disk=on_disk) as model:
+        network = weakref.ref(model.lm.model)
+        assert network() is not None
+    assert network() is None
+    model.close()  # once more does no harm
 
 
 def test_tied_embeddings_and_other_tokenizers(tmp_path: Path) -> None:
@@ -97,7 +71,7 @@ def test_tied_embeddings_and_other_tokenizers(tmp_path: Path) -> None:
     )
     rlvr = write_checkpoint(tmp_path / "rlvr", seed=2, tie_word_embeddings=True)
     world = {"base": base, "sft": sft, "rlvr": rlvr}
-    union = {"tokenizer": {"source": "union"}}
+    union: dict[str, Any] = {"tokenizer": {"source": "union"}}
     model = open_model(recipe_of(world, **union))
     assert isinstance(model, LiveModel)
     recipe = recipe_of(world, (0.5, 2.0), **union)

@@ -5,7 +5,6 @@ The tests marked `vllm` start real engines, on the example checkpoints.
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import json
 import os
@@ -20,6 +19,7 @@ from typing import Any
 import pytest
 import yaml
 from checkpoints import write_checkpoint
+from engines import SMALL, fingerprints, fresh_engine
 
 from dots_mergekit.backends.vllm.model import LiveVllmModel
 from dots_mergekit.cli.tune import main
@@ -31,11 +31,9 @@ from dots_mergekit.objectives.scores import Generation
 from dots_mergekit.recipe import Recipe
 from dots_mergekit.recipe.fingerprint import selected_from
 from dots_mergekit.tuning.study import RECORD, SELECTIONS
+from recipes import recipe_of
 
 CHECKPOINTS = Path(__file__).resolve().parents[2] / "examples" / "arithmetic" / "checkpoints"
-
-SMALL = {"enforce_eager": True, "max_model_len": 256, "kv_cache_memory_bytes": 1 << 27}
-"""What an engine of the example's size needs, where a CPU build runs it."""
 
 POOL = [Query(f"{a}+{b}=?") for a, b in ((12, 7), (38, 45), (61, 13), (94, 20), (55, 66))]
 POOL += [Query(f"reverse {word}") for word in ("dbca", "acbd", "abdc")]
@@ -48,22 +46,9 @@ def needs_vllm(test: Any) -> Any:
     return pytest.mark.vllm(pytest.mark.skipif(missing, reason="vLLM is not installed")(test))
 
 
-def recipe_of(*weights: Any, **more: Any) -> Recipe:
-    content = {
-        "merge_method": "dots",
-        "base_model": str(CHECKPOINTS / "base"),
-        "models": [
-            {"model": str(CHECKPOINTS / name), "parameters": {"weight": weight}}
-            for name, weight in zip(("sft", "rlvr"), weights, strict=True)
-        ],
-        "parameters": {"density": 0.3},
-        "dtype": "bfloat16",
-        **more,
-    }
-    return Recipe(yaml.safe_dump(content))
-
-
-A, B = recipe_of(1.0, 1.0), recipe_of(0.4, 2.5)
+WORLD = {name: CHECKPOINTS / name for name in ("base", "sft", "rlvr")}
+THINNED: dict[str, Any] = {"parameters": {"density": 0.3}}
+A, B = recipe_of(WORLD, **THINNED), recipe_of(WORLD, (0.4, 2.5), **THINNED)
 
 
 def merged_on_disk(recipe: Recipe, folder: Path) -> Path:
@@ -72,12 +57,6 @@ def merged_on_disk(recipe: Recipe, folder: Path) -> Path:
     command = [Path(sys.executable).with_name("mergekit-yaml"), folder / "recipe.yml"]
     subprocess.run([*command, folder / "merged", "--quiet"], check=True, capture_output=True)
     return folder / "merged"
-
-
-def fingerprints(lm: Any) -> list[dict[str, int]]:
-    """A number for each of the engine's parameters, by worker."""
-    found: list[dict[str, int]] = lm.ask(lambda llm: llm.collective_rpc("dots_fingerprints"))
-    return found
 
 
 def greedy_texts(lm: Any) -> list[str]:
@@ -92,19 +71,6 @@ def greedy_texts(lm: Any) -> list[str]:
     )
     lm.take_counts()  # they are no trial's
     return texts
-
-
-@contextlib.contextmanager
-def fresh_engine(folder: Path, **options: Any) -> Iterator[Any]:
-    """An engine that loads a folder by itself; the extension only reads what it loaded."""
-    from dots_mergekit.backends.vllm.lm import VllmLM
-
-    extension = {"worker_extension_cls": "dots_mergekit.backends.vllm.worker.WeightSwapper"}
-    lm = VllmLM(pretrained=str(folder), **SMALL, **extension, **options)
-    try:
-        yield lm
-    finally:
-        lm.close()
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +117,8 @@ def test_filters_gradients_and_densities_are_those_of_mergekit_yaml(
 ) -> None:
     """And zeros: of the embedding and the first attention nothing but the base is left."""
     by_filter = [{"filter": "mlp", "value": 1.5}, {"value": 0.0}]
-    mixed = recipe_of(by_filter, [0.0, 2.0], parameters={"density": 0.7, "rescale": False})
+    weights = (by_filter, [0.0, 2.0])
+    mixed = recipe_of(WORLD, weights, parameters={"density": 0.7, "rescale": False})
     model.use(mixed)
     found = fingerprints(model.lm)
     with fresh_engine(merged_on_disk(mixed, tmp_path)) as fresh:
@@ -279,7 +246,7 @@ def test_the_command_tunes_with_vllm_from_end_to_end(tmp_path: Path) -> None:
         "trials": 3,
         "confirm": 1,
     }
-    recipe = recipe_of(1.0, 1.0, tune=tune)
+    recipe = recipe_of(WORLD, **THINNED, tune=tune)
     recipe.write(tmp_path / "recipe.yml")
     out = tmp_path / "study"
     completed = subprocess.run(

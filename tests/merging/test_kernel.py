@@ -14,8 +14,9 @@ from oracle import in_units_of_last_place, merged_in_float64, selection_in_float
 from torch import Tensor
 
 from dots_mergekit.errors import NonFiniteError
-from dots_mergekit.merging import kernel
+from dots_mergekit.merging import chunks
 from dots_mergekit.merging.kernel import Selection, combine, select
+from dots_mergekit.merging.threshold import _SAMPLE
 
 DTYPES = [torch.bfloat16, torch.float16, torch.float32, torch.float64]
 BASE = torch.tensor(
@@ -36,7 +37,7 @@ def threads() -> Iterator[int]:
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks so small that a short tensor has many."""
-    monkeypatch.setattr(kernel, "_CHUNK", {"cpu": 5, "cuda": 5})
+    monkeypatch.setattr(chunks, "_CHUNK", {"cpu": 5, "cuda": 5})
 
 
 def test_a_four_by_four_tensor_by_hand() -> None:
@@ -290,7 +291,7 @@ def test_a_misleading_sample_does_not_mislead_the_selection(
 ) -> None:
     """Every entry that the first look takes in has another size than all the others."""
     n = 1 << 17
-    stride = n // kernel._SAMPLE | 1
+    stride = n // _SAMPLE | 1
     generator = torch.Generator().manual_seed(3)
     size = torch.where(torch.arange(n) % stride == 0, sampled, others)
     tuned = (size * (1 + torch.rand(n, generator=generator))).to(dtype)

@@ -1,200 +1,45 @@
-"""The lm-eval tasks: what they ask, what they make of responses, and that lm-eval finds them."""
+"""The list of objectives: light to read, complete, and said in the same words everywhere."""
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any
+import re
+import subprocess
+import sys
 
-import lm_eval
 import pytest
-import torch
-from checkpoints import write_checkpoint
-from lm_eval.models.huggingface import HFLM
-from lm_eval.tasks import TaskManager
 from scripted import Script
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from dots_mergekit import objectives
 from dots_mergekit.answers.equivalence import plain_equal
-from dots_mergekit.backends.huggingface_lm import HuggingFaceLM
-from dots_mergekit.objectives import DIRECTIONS, FOLDER
-from dots_mergekit.objectives.queries import Query, write_pool
-from dots_mergekit.objectives.tasks import Votes, messages, render
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Tiny models are no faster on several threads, and far slower on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-POOL = (Query("1+1?", pseudo_label="2"), Query("2+2?", pseudo_label="5"), Query("3+3?"))
-CHAT = Query(({"role": "system", "content": "Brief."}, {"role": "user", "content": "2+2?"}))
-
-
-def evaluate(lm: Any, task: Any, template: bool = True) -> tuple[dict[str, Any], Any]:
-    results = lm_eval.evaluate(
-        lm=lm, task_dict={"tasks": {"t": task}}, bootstrap_iters=0, apply_chat_template=template
-    )
-    values = {key.split(",")[0]: value for key, value in results["results"]["t"].items()}
-    return values, results["samples"]["t"]
-
-
-def votes(pool: Sequence[Query] = POOL, **metadata: Any) -> Votes:
-    return Votes({"metadata": {"queries": pool, "votes": 4, **metadata}}, plain_equal)
+from dots_mergekit.objectives import DIRECTIONS, OBJECTIVES
+from dots_mergekit.objectives.harness import sample
+from dots_mergekit.objectives.queries import Query
+from dots_mergekit.objectives.scores import Generation
 
 
 def test_every_objective_has_a_direction_optuna_knows() -> None:
     assert set(DIRECTIONS.values()) == {"maximize", "minimize"}
+    assert list(DIRECTIONS) == list(OBJECTIVES)
 
 
-def test_votes_are_counted_query_by_query() -> None:
-    lm = Script(
-        *("#### 2", "#### 2", "#### 3", "no idea"),
-        *("#### 4", "#### 4", "#### 4", "#### 5"),
-        *("#### 2", "eh", "eh", "eh"),
+def test_the_docstring_names_every_objective_and_its_direction() -> None:
+    said = re.findall(r"^- `(\w+)` .*?, (m\w+)d: ", objectives.__doc__ or "", re.MULTILINE)
+    assert dict(said) == DIRECTIONS
+    assert [name for name, _ in said] == list(OBJECTIVES)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_every_objective_is_a_number_of_what_a_model_answered(name: str) -> None:
+    pool = [Query("1+1?", pseudo_label="2"), Query("2+2?", pseudo_label="4")]
+    sampled = sample(Script("#### 2", "#### 3"), pool, Generation(max_tokens=9), 2, 0, plain_equal)
+    assert OBJECTIVES[name].says
+    assert 0 <= OBJECTIVES[name].of(sampled) < 10
+
+
+def test_the_list_of_objectives_is_light_to_import() -> None:
+    heavy = {"torch", "mergekit", "transformers", "lm_eval", "datasets", "yaml", "pydantic"}
+    program = f"import dots_mergekit.objectives, sys; print(sorted({heavy} & set(sys.modules)))"
+    completed = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
-    values, samples = evaluate(lm, votes())
-    assert values["consistency"] == pytest.approx((2 / 4 + 3 / 4 + 1 / 4) / 3)
-    assert values["agreement"] == pytest.approx((2 / 4 + 1 / 4) / 2), "over queries with a label"
-    assert values["no_answer_rate"] == pytest.approx((1 + 0 + 3) / 12)
-    assert values["mean_answer_length"] == 1
-    assert values["distinct_answers"] == pytest.approx(2 / 3), "two of three queries got a 2"
-    assert samples[0]["resps"] == [["#### 2", "#### 2", "#### 3", "no idea"]]
-    assert [sample["distinct_answers"].majority for sample in samples] == ["2", "4", "2"]
-
-
-def test_a_model_that_never_answers_scores_zero() -> None:
-    values, _ = evaluate(Script("eh"), votes())
-    assert values["consistency"] == values["agreement"] == values["distinct_answers"] == 0
-    assert values["no_answer_rate"] == 1
-    assert values["mean_answer_length"] == 0
-
-
-def test_without_pseudo_labels_there_is_no_agreement() -> None:
-    values, _ = evaluate(Script("#### 1"), votes([Query("1+1?")]))
-    assert math.isnan(values["agreement"])
-
-
-def test_sampling_is_set_out_in_full_so_that_no_models_own_settings_count() -> None:
-    lm = Script("#### 1")
-    evaluate(lm, votes(temperature=0.7, top_p=0.9, max_tokens=33))
-    assert len(lm.asked) == 12
-    assert lm.asked[0][1] == {
-        "until": [],
-        "do_sample": True,
-        "temperature": 0.7,
-        "top_p": 0.9,
-        "top_k": 0,
-        "repetition_penalty": 1.0,
-        "max_gen_toks": 33,
-    }
-
-
-def test_prompts_are_rendered_by_the_models_chat_template_or_left_as_they_are() -> None:
-    lm = Script("#### 1")
-    evaluate(lm, votes([Query("2+2?"), CHAT]))
-    assert lm.asked[0][0] == "<user>2+2?<assistant>"
-    assert lm.asked[4][0] == "<system>Brief.<user>2+2?<assistant>"
-    evaluate(lm, votes([Query("2+2?"), CHAT]), template=False)
-    assert [lm.asked[0][0], lm.asked[4][0]] == ["2+2?", "Brief.\n\n2+2?"]
-
-
-def test_an_instruction_goes_below_the_last_user_message() -> None:
-    assert render(messages(CHAT, "Think."), None) == "Brief.\n\n2+2?\nThink."
-    assert messages(Query("2+2?"), "Think.") == [{"role": "user", "content": "2+2?\nThink."}]
-    assert CHAT.prompt[1]["content"] == "2+2?", "the query itself stays"  # type: ignore[index]
-
-
-def test_the_order_and_the_regex_of_answers_can_be_set() -> None:
-    lm = Script(r"\boxed{1} #### 2 ANS 3")
-    for metadata, answer in (({"order": ["hashes"]}, "2 ANS 3"), ({"regex": r"ANS (\d)"}, "3")):
-        _, samples = evaluate(lm, votes(**metadata))
-        assert samples[0]["distinct_answers"].majority == answer
-
-
-def test_lm_eval_finds_the_task_by_the_folder_and_reads_a_pool(tmp_path: Path) -> None:
-    """As `lm_eval --tasks dots_votes --include_path ... --metadata ...` does."""
-    path = tmp_path / "queries.jsonl"
-    write_pool(path, POOL)
-    metadata: Any = {"queries": str(path), "votes": 2}
-    manager = TaskManager(include_path=FOLDER, include_defaults=False, metadata=metadata)
-    lm = Script("#### 2", "#### 3")
-    results = lm_eval.simple_evaluate(
-        model=lm,
-        tasks=["dots_votes"],
-        task_manager=manager,
-        bootstrap_iters=0,
-        apply_chat_template=True,
-    )
-    assert results["results"]["dots_votes"]["consistency,votes"] == 0.5
-    assert results["results"]["dots_votes"]["agreement,votes"] == 0.25
-    json.dumps(results["configs"]["dots_votes"]["generation_kwargs"])
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random weights; its settings name no end token, its tokenizer does."""
-    return write_checkpoint(tmp_path_factory.mktemp("model") / "m", num_hidden_layers=1)
-
-
-def load(kind: Any, path: Path) -> Any:
-    model: Any = AutoModelForCausalLM.from_pretrained(path)
-    return kind(pretrained=model, tokenizer=AutoTokenizer.from_pretrained(path), batch_size=5)
-
-
-def sample(lm: Any) -> list[list[str]]:
-    torch.manual_seed(0)
-    _, samples = evaluate(lm, votes(temperature=5.0, max_tokens=90))
-    return [entry["resps"][0] for entry in samples]
-
-
-@pytest.mark.parametrize("named", [None, [], [3]])
-def test_a_response_ends_at_the_tokenizers_end_whatever_the_models_settings_name(
-    checkpoint: Path, named: list[int] | None
-) -> None:
-    """Then it is that of lm-eval's own backend, which goes on unless the settings name it."""
-    ours, theirs = load(HuggingFaceLM, checkpoint), load(HFLM, checkpoint)
-    end = ours.eot_token_id
-    ours.model.generation_config.eos_token_id = named
-    theirs.model.generation_config.eos_token_id = [end, *(named or [])]
-    assert sample(ours) == sample(theirs)
-    assert 0 < ours.take_counts()[1] < 12, "some responses end, and some are cut off"
-    if not named:
-        theirs.model.generation_config.eos_token_id = None
-        assert sample(ours) != sample(theirs)
-
-
-def test_tokens_and_ends_are_counted(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three responses, the end token after 2, after 1 and never, special tokens among them."""
-    lm = load(HuggingFaceLM, checkpoint)
-    end, pad = lm.eot_token_id, 7
-    rows = torch.tensor([[1, 1, 5, end, pad, pad], [1, 1, end, 5, 5, 5], [1, 1, 5, 5, 5, 5]])
-    seen: dict[str, Any] = {}
-
-    def generate(self: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
-        seen.update(kwargs)
-        return rows
-
-    monkeypatch.setattr(HFLM, "_model_generate", generate)
-    lm._model_generate(rows[:, :2], 6, [])
-    assert lm.take_counts() == (2 + 1 + 4, 1)
-    assert lm.take_counts() == (0, 0)
-    assert seen["eos_token_id"] == [end]
-
-
-def test_likelihoods_do_not_depend_on_how_many_fit_into_memory(
-    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lm = load(HuggingFaceLM, checkpoint)
-    texts = [(("", "x"), [1], [2] * n) for n in range(1, 9)]
-    together = lm._loglikelihood_tokens(texts, disable_tqdm=True)
-    monkeypatch.setattr("dots_mergekit.backends.huggingface_lm._MOST_LOGITS", 1)
-    alone = lm._loglikelihood_tokens(texts, disable_tqdm=True)
-    assert [a for a, _ in alone] == pytest.approx([a for a, _ in together], rel=1e-2)
-    assert lm.batch_size == 5
+    assert completed.stdout == "[]\n"
