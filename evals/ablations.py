@@ -1,4 +1,4 @@
-"""Tune a recipe, its ablations and its rivals alike, on several triples; write what to evaluate.
+"""Tune a recipe, its ablations and its baselines alike, on several triples; write what to evaluate.
 
     python evals/ablations.py --out ablations --triple s0 --triple s1 --triple s2
 
@@ -57,7 +57,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     arguments = parser.parse_args()
     text = Path(arguments.recipe).read_text(encoding="utf-8")
-    command = ["python", "evals/seeds.py", "--tasks", "arithmetic", "--rivals"]
+    command = ["python", "evals/seeds.py", "--tasks", "arithmetic", "--baselines"]
     for triple in arguments.triple:
         folder = arguments.out / triple.resolve().name
         folder.mkdir(parents=True, exist_ok=True)

@@ -15,8 +15,9 @@ from lm_eval.api.model import LM
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
+from dots_mergekit.evaluation.lookup import BENCHMARKS
+
 ROOT = Path(__file__).resolve().parents[2]
-TASKS = ROOT / "evals" / "tasks"
 RECORDS = Path(__file__).parent / "benchmarks"
 CHECKPOINT = ROOT / "examples" / "arithmetic" / "checkpoints" / "sft"
 
@@ -57,7 +58,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]
 
 
 def manager() -> TaskManager:
-    return TaskManager(include_path=str(TASKS), include_defaults=False)
+    return TaskManager(include_path=str(BENCHMARKS), include_defaults=False)
 
 
 def load(name: str) -> Any:
