@@ -59,7 +59,8 @@ def check(
     found = checking.check(read, out=out, deep=deep)
     if read.mistakes:
         return found  # what `tune:` means depends on them
-    return found.plus(checking.Finding("error", mistake) for mistake in mistakes(read))
+    wrong = [checking.Finding("error", mistake) for mistake in mistakes(read)]
+    return checking.Findings([*found, *wrong])
 
 
 def merge(recipe: Recipe | PathLike, out: PathLike, *, progress: Progress | None = None) -> Path:
@@ -127,7 +128,7 @@ def tune(
         DotsError: A mistake in what was given, named; see `tuning.search.search`.
         EngineError: What runs the models failed three times in a row.
     """
-    from dots_mergekit.backends import gpus, open_backend
+    from dots_mergekit.backends import gpus, open_backend, require_options
     from dots_mergekit.checking import require_mergeable
     from dots_mergekit.files import require_writable
     from dots_mergekit.merging.selections import SelectionFile
@@ -147,6 +148,7 @@ def tune(
         "device": device,
         "on_disk": on_disk,
     }
+    require_options(backend, **options)
     with _shown(progress, verbose=verbose) as told, calm(verbose=verbose):
         if merge is None:  # which is quicker to find out than what follows
             require_writable(Path(out), "study folder")

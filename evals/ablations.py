@@ -1,4 +1,4 @@
-"""Tune a recipe, its ablations and its rivals alike, on several triples; write what to evaluate.
+"""Tune a recipe, its ablations and its baselines alike, on several triples; write what to evaluate.
 
     python evals/ablations.py --out ablations --triple s0 --triple s1 --triple s2
 
@@ -19,8 +19,7 @@ from typing import Any
 
 import yaml
 
-from dots_mergekit.cli import tune
-from dots_mergekit.recipe import Recipe
+from dots_mergekit import Silent, tune
 
 # What is put in place of the recipe's own, by the name of the variant.
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
@@ -57,7 +56,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     arguments = parser.parse_args()
     text = Path(arguments.recipe).read_text(encoding="utf-8")
-    command = ["python", "evals/seeds.py", "--tasks", "arithmetic", "--rivals"]
+    command = ["python", "evals/seeds.py", "--tasks", "arithmetic", "--baselines"]
     for triple in arguments.triple:
         folder = arguments.out / triple.resolve().name
         folder.mkdir(parents=True, exist_ok=True)
@@ -65,10 +64,7 @@ def main() -> None:
             given, study = folder / f"{name}_untuned.yml", folder / f"study_{name}"
             given.write_text(variant(text, triple.resolve(), name), encoding="utf-8")
             print(f"{folder.name}: {name}", file=sys.stderr)
-            code = tune.main(["--quiet", "--recipe", str(given), "--out", str(study)])
-            if code:
-                sys.exit(code)
-            Recipe.load(study / "best.yml").write(folder / f"{name}.yml")
+            tune(given, out=study, progress=Silent()).best.write(folder / f"{name}.yml")
         command += ["--run", ",".join(str(folder / f"{name}.yml") for name in VARIANTS)]
     print(shlex.join([*command, "--out", str(arguments.out / "results")]))
 

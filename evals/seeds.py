@@ -1,6 +1,6 @@
 """Evaluate the same merge of several training runs, and say how far the runs differ.
 
-    python evals/seeds.py --tasks arithmetic --rivals \
+    python evals/seeds.py --tasks arithmetic --baselines \
         --run s0/best.yml --run s1/best.yml --run s2/best.yml
 
 Where responses are sampled, `--seeds 1,2,3` asks each run three times:
@@ -23,12 +23,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dots_mergekit import evaluate
 from dots_mergekit.cli import command
-from dots_mergekit.cli.screen import Screen, set_logging
 from dots_mergekit.errors import DotsError
-from dots_mergekit.evaluation.run import Evaluation, evaluate
-from dots_mergekit.evaluation.table import Row, Scoreboard
+from dots_mergekit.evaluation.table import Row, Table
 from dots_mergekit.evaluation.tasks import Benchmark
+from dots_mergekit.messages import markdown_table
 
 
 @dataclass(frozen=True)
@@ -56,72 +56,69 @@ def main() -> None:
 @command
 def run_all(options: argparse.Namespace) -> int:
     """Do what was asked, and give the exit code."""
-    set_logging(verbose=False)
     out = Path(options.out)
-    evaluations = [
-        Evaluation(
-            tasks=tuple(options.tasks.split(",")),
-            recipes=tuple(recipes.split(",")),
-            rivals=options.rivals,
-            mask_seeds=tuple(int(seed) for seed in options.mask_seeds.split(",")),
+    tables = [
+        evaluate(
+            recipes.split(","),
+            tasks=options.tasks.split(","),
+            baselines=options.baselines,
+            mask_seeds=[int(number) for number in options.mask_seeds.split(",")],
             seed=int(seed),
             limit=options.limit,
             out=out / f"run{index}",
-            folders=tuple(options.include_path),
+            include_path=options.include_path,
             batch_size=options.batch_size,
             device=options.device,
         )
         for index, recipes in enumerate(options.run)
         for seed in options.seeds.split(",")
     ]
-    with Screen(quiet=False, verbose=False) as screen:
-        boards = [evaluate(evaluation, screen) for evaluation in evaluations]
-    lines = join(boards)
-    text = markdown(lines, boards)
+    lines = join(tables)
+    text = markdown(lines, tables)
     (out / "seeds.md").write_text(text, encoding="utf-8")
-    (out / "seeds.csv").write_text(table(lines, boards[0].columns), encoding="utf-8")
+    (out / "seeds.csv").write_text(as_csv(lines, tables[0].columns), encoding="utf-8")
     print(text)
     print(f"written to {out / 'seeds.md'} and seeds.csv; each run's own table is in its folder")
     return 0
 
 
-def label(row: Row, board: Scoreboard) -> tuple[str, str | int]:
-    """What a row is in every run: rivals by their name, others by their place among their kind."""
-    if row.kind == "rival":
+def label(row: Row, table: Table) -> tuple[str, str | int]:
+    """Name a row as in every run: a baseline by its name, others by their place in their kind."""
+    if row.kind == "baseline":
         return row.kind, row.name
-    return row.kind, [other for other in board.rows if other.kind == row.kind].index(row)
+    return row.kind, [other for other in table.rows if other.kind == row.kind].index(row)
 
 
-def join(boards: Sequence[Scoreboard]) -> list[Line]:
+def join(tables: Sequence[Table]) -> list[Line]:
     """Put together what is the same model in every run.
 
-    What some run lacks is left out, as a rival that was the recipe itself; rows that differ in
+    What some run lacks is left out, as a baseline that was the recipe itself; rows that differ in
     the seed of a random mask are averaged within their run.
 
     Raises:
         DotsError: The runs did not score the same benchmarks, or share no recipe.
     """
-    if len({board.benchmarks for board in boards}) > 1:
+    if len({table.benchmarks for table in tables}) > 1:
         raise DotsError("the runs did not score the same benchmarks")
     rows = [
-        {name: [row for row in board.rows if label(row, board) == name] for name in names}
-        for board in boards
-        for names in [[label(row, board) for row in board.rows]]
+        {name: [row for row in table.rows if label(row, table) == name] for name in names}
+        for table in tables
+        for names in [[label(row, table) for row in table.rows]]
     ]
     lines = []
     for name, first in rows[0].items():
         if not all(name in run for run in rows):
             print(f"note: {first[0].name} is not in every run, and left out", file=sys.stderr)
             continue
-        pairs = [(board, run[name]) for board, run in zip(boards, rows, strict=True)]
+        pairs = [(table, run[name]) for table, run in zip(tables, rows, strict=True)]
         values, errors = [], []
-        for board, group in pairs:
-            found = [board.average(row, board.headlines[-1]) for row in group]
+        for table, group in pairs:
+            found = [table.average(row, table.headlines[-1]) for row in group]
             values.append(100 * statistics.fmean(mean for mean, _ in found))
             errors.append(100 * statistics.fmean(error for _, error in found))
         columns = tuple(
             100 * statistics.fmean(b.average(row, column)[0] for b, group in pairs for row in group)
-            for column in boards[0].columns
+            for column in tables[0].columns
         )
         lines.append(Line(first[0].name, tuple(values), statistics.fmean(errors), columns))
     return lines
@@ -143,14 +140,14 @@ def gaps(line: Line, reference: Line) -> tuple[float, float]:
     return statistics.fmean(found), spread(found) / math.sqrt(len(found))
 
 
-def markdown(lines: Sequence[Line], boards: Sequence[Scoreboard]) -> str:
+def markdown(lines: Sequence[Line], tables: Sequence[Table]) -> str:
     """The table for people."""
-    board = boards[0]
-    chosen = board.rows[board.reference].name
+    table = tables[0]
+    chosen = table.rows[table.reference].name
     reference = next(line for line in lines if line.name == chosen)
-    runs = [f"run {index}" for index in range(len(boards))]
+    runs = [f"run {index}" for index in range(len(tables))]
     header = ["model", "mean", "std", "stderr", f"minus {chosen}", *runs]
-    header += [column.title for column in board.columns]
+    header += [column.title for column in table.columns]
     rows = []
     for line in lines:
         mean, error = gaps(line, reference)
@@ -158,19 +155,18 @@ def markdown(lines: Sequence[Line], boards: Sequence[Scoreboard]) -> str:
         cells = [line.name, shown(statistics.fmean(line.values)), shown(spread(line.values))]
         cells += [shown(line.error), gap, *map(shown, line.values), *map(shown, line.columns)]
         rows.append(cells)
-    rule = ["---", *["---:"] * (len(header) - 1)]
-    drawn = ["| " + " | ".join(cells) + " |" for cells in (header, rule, *rows)]
-    questions = board.questions(board.headlines[-1])
+    drawn = markdown_table(header, rows, numbers=True)
+    questions = table.questions(table.headlines[-1])
     legend = (
-        f"In percent, over {len(boards)} runs and {questions} questions. std: between "
+        f"In percent, over {len(tables)} runs and {questions} questions. std: between "
         "runs. stderr: of one run's value, from the number of questions. The difference is within "
         "runs, ± its standard error over the runs. Columns: means over the runs."
     )
-    seeds = [f"- {key}: {value}" for key, value in board.provenance.items()]
-    return "\n".join([*drawn, "", legend, "", *seeds, ""])
+    seeds = [f"- {key}: {value}" for key, value in table.provenance.items()]
+    return "\n".join([drawn, "", legend, "", *seeds, ""])
 
 
-def table(lines: Sequence[Line], columns: Sequence[Benchmark]) -> str:
+def as_csv(lines: Sequence[Line], columns: Sequence[Benchmark]) -> str:
     """The table for programs."""
     written = io.StringIO()
     out = csv.writer(written, lineterminator="\n")
@@ -192,7 +188,7 @@ def parse_arguments() -> argparse.Namespace:
     add = parser.add_argument
     add("--run", metavar="R[,R]", action="append", required=True, help="the recipes of one run")
     add("--tasks", metavar="A,B", required=True, help="as for dots-eval; so are the rest")
-    add("--rivals", action="store_true")
+    add("--baselines", action="store_true")
     add("--mask-seeds", metavar="N,M", default="0")
     add("--seeds", metavar="N,M", default="1234", help="of sampled responses")
     add("--limit", metavar="N", type=int)

@@ -14,9 +14,10 @@ import torch
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from dots_mergekit.evaluation.lookup import BENCHMARKS
+
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = ROOT / "examples" / "arithmetic"
-TASKS = ROOT / "evals" / "tasks"
 CHECKPOINTS = [EXAMPLE / "checkpoints" / name for name in ("base", "sft", "rlvr")]
 
 shipped = pytest.mark.parametrize("checkpoint", CHECKPOINTS, ids=lambda path: path.name)
@@ -177,7 +178,7 @@ def test_lm_eval_finds_the_group_and_its_data_from_anywhere(
     from lm_eval.tasks import TaskManager
 
     monkeypatch.chdir(tmp_path)
-    manager = TaskManager(include_path=str(TASKS), include_defaults=False)
+    manager = TaskManager(include_path=str(BENCHMARKS), include_defaults=False)
     loaded = manager.load(["dots_arithmetic"])
     tasks = loaded["tasks"]
     assert set(tasks) == {f"dots_arithmetic_{family}" for family in world.FAMILIES}
@@ -187,7 +188,7 @@ def test_lm_eval_finds_the_group_and_its_data_from_anywhere(
 
 
 def test_the_tasks_score_as_the_world_extracts() -> None:
-    tasks = _load("arithmetic_tasks", TASKS / "arithmetic_tasks.py")
+    tasks = _load("arithmetic_tasks", BENCHMARKS / "arithmetic_tasks.py")
     for response in ("7+8=15 #### 85", "#### 1 #### 85 ", "85", "####", "#### 8", "####85\n"):
         expected = float(world.extract_answer(response) == "85")
         assert tasks.score({"prompt": "47+38=?", "answer": "85"}, [response]) == {

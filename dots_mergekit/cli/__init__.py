@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, ParamSpec
 
 from dots_mergekit import __version__
 from dots_mergekit.errors import DotsError
-from dots_mergekit.progress import Bars, Silent
+from dots_mergekit.progress import Bars, Progress, Silent
 
 __all__ = ["add_loudness", "command", "key_values", "make_parser", "names", "screen"]
 
@@ -64,12 +65,26 @@ def add_loudness(parser: argparse.ArgumentParser, every: str) -> None:
     add("-v", "--verbose", action="store_true", help=f"print {every}, and what libraries log")
 
 
-def screen(options: argparse.Namespace) -> Silent | Bars:
-    """Give what shows the progress of a command, as loud as was asked for."""
+@contextlib.contextmanager
+def screen(options: argparse.Namespace, kept: str) -> Iterator[Progress]:
+    """Show the progress of a command, as loud as was asked for.
+
+    Args:
+        options: Of the command.
+        kept: What is not lost with Ctrl-C; it is said then.
+    """
     import logging
 
     logging.basicConfig(level=logging.INFO if options.verbose else logging.WARNING)
-    return Silent() if options.quiet else Bars(verbose=options.verbose)
+    progress = Silent() if options.quiet else Bars(verbose=options.verbose)
+    try:
+        yield progress
+    except KeyboardInterrupt:
+        progress.close()
+        print(f"\n{kept}; the same command goes on from there", file=sys.stderr)
+        raise
+    finally:
+        progress.close()
 
 
 def names(text: str) -> list[str]:

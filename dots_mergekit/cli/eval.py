@@ -1,4 +1,4 @@
-"""dots-eval: say whether a merge is better, in one table, against its parents and its rivals."""
+"""dots-eval: say whether a merge is better, in one table, against its parents and baselines."""
 
 from __future__ import annotations
 
@@ -7,19 +7,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from dots_mergekit.cli import command
-from dots_mergekit.cli.screen import Screen, set_logging
+from dots_mergekit.cli import add_loudness, command, make_parser, names, screen
+from dots_mergekit.evaluation.baselines import BASELINES
 
 __all__ = ["main"]
 
 _DESCRIPTION = """\
 Is the merge better? Score it with lm-eval beside its base and its source models, and with
---rivals beside the same models merged in other ways. One table says what each scored, how sure
+--baselines beside the same models merged in other ways. One table says what each scored, how sure
 that is, and which differences to the recipe are only noise.
-
-The rivals: the recipe at λ = 1 and at λ = 0.5; mergekit's task_arithmetic, ties, dare_linear,
-dare_ties and della at λ = 1 and the recipe's density; task_arithmetic at the recipe's own λ.
-They are written to RESULTS/rivals as recipes, which mergekit-yaml runs and dots-tune tunes.
 
 Results are kept for each model and task, known by the contents of the checkpoints, the recipe
 and the task. What is there is not scored again, so an interrupted evaluation goes on.
@@ -27,13 +23,18 @@ and the task. What is there is not scored again, so an interrupted evaluation go
 
 _EPILOG = """\
 tasks:
-  A name is looked for in --include-path, then in evals/tasks below the current directory, then
-  among lm-eval's own. In the first two, `arithmetic` also finds `dots_arithmetic`. A group is the
+  A name is looked for in --include-path, then among those that come with dots-mergekit, then among
+  lm-eval's own. In the first two, `arithmetic` also finds `dots_arithmetic`. A group is the
   mean of its parts, each counting the same unless the group says otherwise. Task files may bring
   code, and it is run: include only folders that you trust.
 
+baselines:
+{baselines}
+  They are written to OUT/baselines as recipes, which mergekit-yaml runs and dots-tune tunes.
+  Methods that select keep the recipe's density.
+
 examples:
-  dots-eval --recipe study/best.yml --tasks arithmetic --rivals
+  dots-eval --recipe study/best.yml --tasks arithmetic --baselines
       the whole table, for the example in examples/arithmetic
   dots-eval --recipe study/best.yml --tasks arithmetic --limit 20
       a quick look: 20 questions of each task; kept apart from full results
@@ -41,11 +42,11 @@ examples:
       ablations: each with its models, compared with the first
   dots-eval --model merged --model org/other-7b --tasks gsm8k
       any models, compared with the first
-  dots-eval --recipe study/best.yml --tasks math --rivals --mask-seeds 0,1,2
+  dots-eval --recipe study/best.yml --tasks math --baselines --mask-seeds 0,1,2
       DARE and DELLA draw their masks at random: three times each
-  dots-tune --recipe results/rivals/ties-1.yml --out study_ties &&
+  dots-tune --recipe results/baselines/ties-1.yml --out study_ties &&
   dots-eval --recipe study/best.yml --recipe study_ties/best.yml --tasks arithmetic
-      a rival tuned as the recipe was, for a `tune:` section goes along
+      a baseline tuned as the recipe was, for a `tune:` section goes along
 
 Prompts are written with the tokenizer's chat template where it has one. Merges other than of
 `dots` need room for one model in the temporary folder; TMPDIR says where that is.
@@ -59,55 +60,42 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run `dots-eval` and give its exit code."""
     options = _parser().parse_args(argv)
 
-    # Late: these bring torch and mergekit, which --help and mistyped options do not need.
-    from dots_mergekit.evaluation.run import Evaluation, evaluate
+    # Late: this brings torch and mergekit, which --help and mistyped options do not need.
+    from dots_mergekit.api import evaluate
 
-    set_logging(verbose=options.verbose)
-    evaluation = Evaluation(
-        tasks=tuple(options.tasks),
-        recipes=tuple(options.recipe),
-        models=tuple(options.model),
-        rivals=options.rivals,
-        mask_seeds=tuple(options.mask_seeds),
-        seed=options.seed,
-        limit=options.limit,
-        out=Path(options.out),
-        folders=tuple(options.include_path),
-        batch_size=options.batch_size,
-        device=options.device,
-        force=options.force,
-    )
-    with Screen(quiet=options.quiet, verbose=options.verbose) as screen:
-        try:
-            board = evaluate(evaluation, screen)
-        except KeyboardInterrupt:
-            screen.close()
-            print(
-                f"\nfinished results are kept in {options.out}; "
-                "the same command goes on from there",
-                file=sys.stderr,
-            )
-            raise
+    with screen(options, f"finished results are kept in {options.out}") as progress:
+        table = evaluate(
+            options.recipe,
+            tasks=options.tasks,
+            model=options.model,
+            baselines=options.baselines,
+            mask_seeds=options.mask_seeds,
+            seed=options.seed,
+            limit=options.limit,
+            out=options.out,
+            include_path=options.include_path,
+            batch_size=options.batch_size,
+            device=options.device,
+            force=options.force,
+            verbose=options.verbose,
+            progress=progress,
+        )
     if not options.quiet:
-        print(board.markdown())
-        print(f"the table is {evaluation.out / 'table.md'}, for programs table.csv beside it")
+        print(table.markdown())
+        place = Path(options.out, "table.md")
+        print(f"the table is {place}, for programs table.csv beside it")
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="dots-eval",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser("dots-eval", _DESCRIPTION, _EPILOG.format(baselines=_listed()))
     add = parser.add_argument
     add("--recipe", metavar="R", action="append", default=[], help="a mergekit YAML; repeat it to"
         " compare others with the first")  # fmt: skip
     add("--model", metavar="M", action="append", default=[], help="in place of recipes: a folder"
         " or a Hub id (id@revision); repeat it likewise")  # fmt: skip
-    add("--tasks", metavar="A,B", type=_names, default=[], help="lm-eval tasks, groups or tags")
-    add("--rivals", action="store_true", help="score the same models merged in other ways, too")
+    add("--tasks", metavar="A,B", type=names, default=[], help="lm-eval tasks, groups or tags")
+    add("--baselines", action="store_true", help="score the same models merged in other ways, too")
     add("--mask-seeds", metavar="N,M", type=_numbers, default=[0], help="a row of DARE and DELLA"
         " for each (default: 0)")  # fmt: skip
     add("--seed", metavar="N", type=int, default=1234, help="of sampled responses (default: 1234,"
@@ -120,20 +108,17 @@ def _parser() -> argparse.ArgumentParser:
 
     machine = parser.add_argument_group("this machine")
     add = machine.add_argument
-    add("--backend", choices=["hf"], default="hf", help="what runs the models (default: hf)")
     add("--device", metavar="D", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
     add("--batch-size", metavar="N", type=int, default=64, help="responses generated side by side"
         " (default: 64); another one changes a few answers")  # fmt: skip
 
-    loudness = parser.add_mutually_exclusive_group()
-    add = loudness.add_argument
-    add("-q", "--quiet", action="store_true", help="print errors only")
-    add("-v", "--verbose", action="store_true", help="print every result, and what libraries log")
+    add_loudness(parser, "every result")
     return parser
 
 
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
+def _listed() -> str:
+    width = max(map(len, BASELINES))
+    return "\n".join(f"  {name:{width}}  {known.about}" for name, known in BASELINES.items())
 
 
 def _numbers(text: str) -> list[int]:

@@ -69,8 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.dry_run:
         print(preview(options.recipe, **settings))
         return 0
-    progress = screen(options)
-    try:
+    with screen(options, f"all finished trials are kept in {options.out}") as progress:
         outcome = tune(
             options.recipe,
             out=options.out,
@@ -85,14 +84,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             progress=progress,
             **settings,
         )
-    except KeyboardInterrupt:
-        progress.close()
-        print(
-            f"\nall finished trials are kept in {options.out}; the same command goes on from there",
-            file=sys.stderr,
-        )
-        raise
-    progress.close()
     if not options.quiet:
         _print_outcome(outcome)
         if options.merge is not None:

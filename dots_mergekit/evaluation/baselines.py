@@ -2,36 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
-
-import yaml
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from dots_mergekit.errors import RecipeError
-from dots_mergekit.recipe import Recipe
 
-__all__ = ["Rival", "rivals"]
+if TYPE_CHECKING:  # `dots-eval --help` lists the baselines, and needs no mergekit for that
+    from dots_mergekit.recipe import Recipe
 
-FIXED = (1.0, 0.5)
-"""The untuned λ of the paper's ablation, each for all models."""
-
-SPARSE = ("ties", "dare_linear", "dare_ties", "della")
-"""mergekit's methods that keep a share of each task vector, and so have a density to match."""
-
-RANDOM = ("dare_linear", "dare_ties", "della")
-"""Those whose masks are drawn, and so depend on mergekit's `--random-seed`."""
+__all__ = ["BASELINES", "Baseline", "BaselineMethod", "baselines", "is_random", "write_baselines"]
 
 _DENSITY = 0.3  # of `dots`, where a recipe names none; the other methods would keep everything
 _EPSILON = 0.15  # mergekit's default for della
 
 
 @dataclass(frozen=True)
-class Rival:
+class BaselineMethod:
+    """How a baseline is made of a recipe.
+
+    Attributes:
+        about: What it is, for people.
+        method: mergekit's name of the merge method.
+        weight: λ of all models; None for the recipe's own.
+        sparse: The method keeps a share of each task vector, so the recipe's density goes along.
+        random: Its masks are drawn, so the result depends on mergekit's `random_seed`.
+    """
+
+    about: str
+    method: str
+    weight: float | None = None
+    sparse: bool = False
+    random: bool = False
+
+
+BASELINES: Mapping[str, BaselineMethod] = {
+    "dots-1": BaselineMethod("the recipe at λ = 1", "dots", 1.0, sparse=True),
+    "dots-0.5": BaselineMethod("the recipe at λ = 0.5", "dots", 0.5, sparse=True),
+    "task_arithmetic-1": BaselineMethod("task arithmetic at λ = 1", "task_arithmetic", 1.0),
+    "task_arithmetic-same": BaselineMethod("the same at the recipe's own λ", "task_arithmetic"),
+    "ties-1": BaselineMethod("TIES at λ = 1", "ties", 1.0, sparse=True),
+    "dare_linear-1": BaselineMethod("DARE at λ = 1", "dare_linear", 1.0, sparse=True, random=True),
+    "dare_ties-1": BaselineMethod("DARE TIES at λ = 1", "dare_ties", 1.0, sparse=True, random=True),
+    "della-1": BaselineMethod("DELLA at λ = 1", "della", 1.0, sparse=True, random=True),
+}
+"""Every baseline by its name. An entry here is all that a new one needs."""
+
+
+@dataclass(frozen=True)
+class Baseline:
     """A merge of the same models to compare with.
 
     Attributes:
-        name: The method and its λ: `ties-1`, or `task_arithmetic-same` for the recipe's own λ.
+        name: Its name in `BASELINES`.
         recipe: Complete, as `mergekit-yaml` runs it.
         random: Its result depends on the seed.
     """
@@ -41,21 +65,25 @@ class Rival:
     random: bool = False
 
 
-def rivals(recipe: Recipe) -> list[Rival]:
-    """Give the merges that a DoTS recipe has to beat.
+def is_random(merge_method: str | None) -> bool:
+    """Say whether a merge method draws its masks, and so depends on mergekit's `random_seed`."""
+    return any(known.random and known.method == merge_method for known in BASELINES.values())
 
-    - `dots-1`, `dots-0.5`: the recipe itself at λ = 1 and λ = 0.5 for all models.
-    - `task_arithmetic-1`, `ties-1`, `dare_linear-1`, `dare_ties-1`, `della-1`: mergekit's methods
-      at λ = 1, the sparse ones at the recipe's density. What the recipe does not set keeps
-      mergekit's default: `rescale`, `normalize`, and della's `epsilon`, but where density ± 0.15
-      would leave (0, 1), half the distance.
+
+def baselines(recipe: Recipe) -> list[Baseline]:
+    """Give the merges that a DoTS recipe has to beat: those of `BASELINES`.
+
+    - At λ = 1 and λ = 0.5 for all models: the untuned λ of the paper's ablation.
+    - mergekit's methods at λ = 1, the sparse ones at the recipe's density. What the recipe does
+      not set keeps mergekit's default: `rescale`, `normalize`, and della's `epsilon`, but where
+      density ± 0.15 would leave (0, 1), half the distance.
     - `task_arithmetic-same`: nothing is selected, at the recipe's own λ. Rescaling gives each
       DoTS change the norm of the whole one, so these two differ in the selection alone. The
       other methods change the norms, so the recipe's λ would mean something else there.
 
-    A recipe whose λ were tuned meets rivals whose λ were not. Each rival keeps the recipe's
-    `tune:` section (task arithmetic and della without a range of densities), so that dots-tune
-    can tune it alike.
+    A recipe whose λ were tuned meets baselines whose λ were not. Each baseline keeps the recipe's
+    `tune:` section (task arithmetic and della without a range of densities), so that it can be
+    tuned alike.
 
     Raises:
         RecipeError: The recipe has mistakes, is of another merge method, or has no λ.
@@ -63,53 +91,85 @@ def rivals(recipe: Recipe) -> list[Rival]:
     recipe.require_sound()
     if recipe.merge_method != "dots":
         raise RecipeError(
-            f"{recipe.origin}: rivals are made for a recipe of `merge_method: dots`; this one is "
-            f"of {recipe.merge_method}"
+            f"{recipe.origin}: baselines are made for a recipe of `merge_method: dots`; this one "
+            f"is of {recipe.merge_method}"
         )
     if not recipe.weights():
         raise RecipeError(
             f"{recipe.origin} has no λ: give each model `parameters: {{weight: 1}}`, so that "
-            "rivals can be made from it"
+            "baselines can be made from it"
         )
-    made = [Rival(f"dots-{value:g}", _at(recipe, value)) for value in FIXED]
-    dense = _of_method(recipe, "task_arithmetic")
-    made += [Rival("task_arithmetic-1", _at(dense, 1.0)), Rival("task_arithmetic-same", dense)]
-    for method in SPARSE:
-        sparse = _at(_of_method(recipe, method), 1.0)
-        made.append(Rival(f"{method}-1", sparse, random=method in RANDOM))
-    return made
+    return [
+        Baseline(name, _made(recipe, method), method.random) for name, method in BASELINES.items()
+    ]
 
 
-def _at(recipe: Recipe, value: float) -> Recipe:
-    return recipe.with_weights(dict.fromkeys(recipe.weights(), value))
+def write_baselines(
+    made: Iterable[Baseline], folder: Path, *, origin: str, seed: int
+) -> list[Baseline]:
+    """Write each baseline to FOLDER/NAME.yml; give them as they are there.
+
+    Args:
+        made: What `baselines` gave.
+        folder: Made when it is missing.
+        origin: What they were made from, for the comment that each begins with.
+        seed: mergekit's, to be named in the comment of the random ones.
+
+    Raises:
+        DotsError: A file cannot be written.
+    """
+    from dots_mergekit.recipe import Recipe
+
+    folder.mkdir(exist_ok=True)
+    written = []
+    for one in made:
+        file = folder / f"{one.name}.yml"
+        random_seed = f" --random-seed {seed}" if one.random else ""
+        comment = f"# {one.name}, made from {origin}; to have it:\n"
+        comment += f"#   mergekit-yaml {file} OUT{random_seed}\n"
+        recipe = Recipe(comment + one.recipe.text, str(file))
+        recipe.write(file)
+        written.append(Baseline(one.name, recipe, one.random))
+    return written
 
 
-def _of_method(recipe: Recipe, method: str) -> Recipe:
+def _made(recipe: Recipe, method: BaselineMethod) -> Recipe:
+    made = recipe if method.method == recipe.merge_method else _of_method(recipe, method)
+    if method.weight is None:
+        return made
+    return made.with_weights(dict.fromkeys(made.weights(), method.weight))
+
+
+def _of_method(recipe: Recipe, method: BaselineMethod) -> Recipe:
     """Give the same merge by another method: the same models, λ and densities."""
+    import yaml
+
+    from dots_mergekit.recipe import Recipe
+
     content = recipe.content
     tune = content.pop("tune", None)
     for parameters in list(_parameters(content)):
         parameters.pop("rescale", None)
-        if method not in SPARSE:
+        if not method.sparse:
             parameters.pop("density", None)
     shared = content.setdefault("parameters", {})
-    if method in SPARSE:
+    if method.sparse:
         shared["density"] = _for_all(shared.get("density"))
-    if method == "della":
+    if method.method == "della":
         room = [min(d, 1 - d) for p in _parameters(content) for d in _numbers(p.get("density"))]
         tight = [space for space in room if 0 < space <= _EPSILON]
         if tight:
             shared["epsilon"] = min(tight) / 2
     if isinstance(tune, dict):
-        if method not in SPARSE or method == "della":
+        if not method.sparse or method.method == "della":
             tune.pop("density", None)
         content["tune"] = tune
-    content["merge_method"] = method
+    content["merge_method"] = method.method
     for holder in list(_holders(content)):
         if not holder["parameters"]:
             del holder["parameters"]
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
-    return Recipe(text, f"{method} after {recipe.origin}")
+    return Recipe(text, f"{method.method} after {recipe.origin}")
 
 
 def _holders(content: Any) -> Iterator[dict[str, Any]]:

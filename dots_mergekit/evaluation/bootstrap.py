@@ -113,7 +113,7 @@ def compare(
         if ours.shape != theirs.shape:
             raise DotsError(
                 f"{task}: {len(ours)} questions were answered by one model and {len(theirs)} by "
-                "the other, so they cannot be paired; score both again with --force"
+                "the other, so they cannot be paired; score both again with `force`"
             )
         size = len(ours)
         # Only how often each different value is drawn matters, and that is multinomial: a draw

@@ -14,14 +14,11 @@ import numpy as np
 
 from dots_mergekit.errors import DotsError
 from dots_mergekit.evaluation.bootstrap import Values
-from dots_mergekit.evaluation.tasks import Question
+from dots_mergekit.evaluation.tasks import ScoredTask
 from dots_mergekit.files import write_bytes, write_text
 from dots_mergekit.recipe.fingerprint import differences
 
-__all__ = ["NOT_YET", "SEED", "Scored", "Shelf"]
-
-NOT_YET = "not scored yet"
-"""Why a result is lacking that nobody has to be told about."""
+__all__ = ["SEED", "ResultStore", "ScoredModel"]
 
 SEED = 1234
 """lm-eval's own seed of torch: results of another one have it in their names."""
@@ -31,7 +28,7 @@ _OURS = "dots_eval"
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredModel:
     """A model whose results are kept.
 
     Attributes:
@@ -44,7 +41,7 @@ class Scored:
     key: str | None
 
 
-class Shelf:
+class ResultStore:
     """The results in a folder.
 
     `NAME-KEY/results_TASK.json` and `samples_TASK.jsonl` are lm-eval's, read by what reads
@@ -55,7 +52,7 @@ class Shelf:
 
     Args:
         folder: The results folder.
-        questions: The tasks, by name.
+        tasks: By name.
         limit: Questions of each task; all if None.
         seed: Of sampled responses.
         circumstances: What may change scores a little, flat, as JSON values: kept with each
@@ -65,23 +62,24 @@ class Shelf:
     def __init__(
         self,
         folder: Path,
-        questions: Mapping[str, Question],
+        tasks: Mapping[str, ScoredTask],
         *,
         limit: int | None,
         seed: int,
         circumstances: Mapping[str, Any],
     ) -> None:
         self._folder = folder
-        self._questions = questions
+        self._tasks = tasks
         self._limit = limit
         self._seed = seed
         self._circumstances = dict(circumstances)
 
-    def lacks(self, model: Scored, task: str) -> str | None:
-        """Say what is wrong with the result of a task; None when it can be used again."""
-        path = self._path(model, task, "results", "json")
-        if model.key is None or not path.exists():
-            return NOT_YET
+    def has(self, model: ScoredModel, task: str) -> bool:
+        """Say whether there is a result of a task, whatever it is worth."""
+        return model.key is not None and self._path(model, task, "results", "json").exists()
+
+    def fault(self, model: ScoredModel, task: str) -> str | None:
+        """Say why the result that is there cannot be used again; None when it can."""
         record = self._record(model, task)
         if record is None:
             return "cannot be read"
@@ -93,12 +91,12 @@ class Shelf:
             return "has other samples beside it than its own"
         return None
 
-    def strange(self, model: Scored, task: str) -> list[str]:
+    def strange(self, model: ScoredModel, task: str) -> list[str]:
         """Name what was different when a result was made, besides what it is the result of."""
         record = self._record(model, task)
         return [] if record is None else differences(record["circumstances"], self._circumstances)
 
-    def put(self, model: Scored, task: str, results: Mapping[str, Any]) -> None:
+    def put(self, model: ScoredModel, task: str, results: Mapping[str, Any]) -> None:
         """Keep what lm-eval found: the samples first, so that results always have theirs.
 
         Raises:
@@ -127,15 +125,15 @@ class Shelf:
             self._path(model, task, "results", "json"), dump({**content, _OURS: ours}, 2) + "\n"
         )
 
-    def scores(self, model: Scored, task: str) -> Values:
+    def scores(self, model: ScoredModel, task: str) -> Values:
         """Give the score of each question of a task, in the task's order; shape (questions,).
 
         Raises:
             DotsError: A question has no number for the metric.
         """
-        question = self._questions[task]
+        scored = self._tasks[task]
         path = self._path(model, task, "samples", "jsonl")
-        filters = question.filter
+        filters = scored.filter
         found: dict[int, float] = {}
         with path.open(encoding="utf-8") as lines:
             for line in lines:
@@ -143,21 +141,21 @@ class Shelf:
                 filters = filters or sample["filter"]
                 if sample["filter"] != filters:
                     continue
-                value = sample.get(question.metric)
+                value = sample.get(scored.metric)
                 if not isinstance(value, bool | int | float):
                     raise DotsError(
                         f"{path}: question {sample['doc_id']} has no number for "
-                        f"`{question.metric}`, so models cannot be compared by it"
+                        f"`{scored.metric}`, so models cannot be compared by it"
                     )
                 found[sample["doc_id"]] = float(value)
         return np.array([found[index] for index in sorted(found)], dtype=np.float64)
 
-    def has_template(self, model: Scored, task: str) -> bool:
+    def has_template(self, model: ScoredModel, task: str) -> bool:
         """Say whether the prompts of a result were written with a chat template."""
         path = self._path(model, task, "results", "json")
         return bool(json.loads(path.read_text(encoding="utf-8")).get("chat_template"))
 
-    def _record(self, model: Scored, task: str) -> dict[str, Any] | None:
+    def _record(self, model: ScoredModel, task: str) -> dict[str, Any] | None:
         path = self._path(model, task, "results", "json")
         try:
             record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))[_OURS]
@@ -165,23 +163,23 @@ class Shelf:
             return None
         return record
 
-    def _identity(self, model: Scored, task: str) -> dict[str, Any]:
+    def _identity(self, model: ScoredModel, task: str) -> dict[str, Any]:
         return {
             "contents": model.key,
-            "task": self._questions[task].digest,
+            "task": self._tasks[task].digest,
             "limit": self._limit,
-            "seed": self._seed if self._questions[task].samples else None,
+            "seed": self._seed if self._tasks[task].samples else None,
         }
 
-    def _path(self, model: Scored, task: str, what: str, suffix: str) -> Path:
+    def _path(self, model: ScoredModel, task: str, what: str, suffix: str) -> Path:
         name = f"{what}_{_safe(task)}"
         if self._limit is not None:
             name += f"_limit{self._limit}"
-        if self._questions[task].samples and self._seed != SEED:
+        if self._tasks[task].samples and self._seed != SEED:
             name += f"_seed{self._seed}"
         return self._home(model) / f"{name}.{suffix}"
 
-    def _home(self, model: Scored) -> Path:
+    def _home(self, model: ScoredModel) -> Path:
         key = model.key or "unknown"
         known = [] if model.key is None else sorted(self._folder.glob(f"*-{key}"))
         return known[0] if known else self._folder / f"{_safe(model.name)}-{key}"

@@ -7,6 +7,7 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from dots_mergekit.evaluation.bootstrap import (
     CONFIDENCE,
@@ -18,8 +19,12 @@ from dots_mergekit.evaluation.bootstrap import (
     compare,
 )
 from dots_mergekit.evaluation.tasks import Benchmark
+from dots_mergekit.messages import markdown_table
 
-__all__ = ["Row", "Scoreboard"]
+__all__ = ["Kind", "Row", "Table"]
+
+Kind = Literal["base", "source", "recipe", "baseline", "model"]
+"""What a model is to an evaluation: a recipe's parents and its merge, or a model on its own."""
 
 
 @dataclass(frozen=True, eq=False)  # arrays have no single answer to ==
@@ -28,19 +33,19 @@ class Row:
 
     Attributes:
         name: As people call it.
-        kind: `base`, `source`, `recipe`, `rival` or `model`.
+        kind: What it is here.
         scores: The score of each question, by task; each array of shape (questions of the task,).
         seed: Of a random merge.
     """
 
     name: str
-    kind: str
+    kind: Kind
     scores: Mapping[str, Values]
     seed: int | None = None
 
 
 @dataclass(frozen=True)
-class Scoreboard:
+class Table:
     """Everything that was scored, and how it compares.
 
     Attributes:
@@ -104,10 +109,13 @@ class Scoreboard:
             if index == self.reference:
                 cells = [f"**{cell}**" if cell else "" for cell in cells]
             lines.append(cells)
-        blocks = ["\n".join(_table(header, lines))]
+        blocks = [markdown_table(header, lines, numbers=True)]
         if len(self.benchmarks) > 1:
             blocks.append(self._by_benchmark(titles))
         return "\n\n".join([*blocks, self._legend()]) + "\n"
+
+    def _repr_markdown_(self) -> str:
+        return self.markdown()
 
     def _by_benchmark(self, titles: Mapping[str, str]) -> str:
         reference = self.rows[self.reference]
@@ -119,7 +127,7 @@ class Scoreboard:
                 spelled = [_spell(self.difference(row, one)) for one in self.benchmarks]
                 cells = [f"{gap}, {verdict}" for gap, _, verdict in spelled]
                 lines.append([self._name(row), *cells])
-        return "\n".join(_table(header, lines))
+        return markdown_table(header, lines, numbers=True)
 
     def _name(self, row: Row) -> str:
         same = [other for other in self.rows if other.name == row.name]
@@ -196,8 +204,3 @@ def _spell(difference: Difference | None) -> tuple[str, str, str]:
     interval = f"{_signed(difference.low)} to {_signed(difference.high)}"
     p = "< 0.001" if difference.p < 0.001 else f"{difference.p:.3f}"
     return f"{_signed(difference.mean)} ({interval})", p, difference.verdict
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    rule = ["---", *["---:"] * (len(header) - 1)]
-    return ["| " + " | ".join(cells) + " |" for cells in (header, rule, *rows)]

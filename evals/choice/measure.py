@@ -26,6 +26,7 @@ from typing import Any
 import yaml
 
 from dots_mergekit.backends.huggingface import open_model
+from dots_mergekit.evaluation.lookup import BENCHMARKS
 from dots_mergekit.objectives import DIRECTIONS
 from dots_mergekit.objectives.harness import LmEvalScorer
 from dots_mergekit.objectives.queries import Query
@@ -35,7 +36,6 @@ from dots_mergekit.tuning.pool import PoolSettings, load_candidates, select_pool
 
 ROOT = Path(__file__).resolve().parents[2]
 QUERIES = ROOT / "examples" / "arithmetic" / "queries.jsonl"
-TASKS = ROOT / "evals" / "tasks"
 GROUP = "dots_arithmetic"
 
 DENSITIES = (0.3, 1.0, 0.7)
@@ -76,7 +76,7 @@ class Bench:
         self.triple = triple
         self.model = open_model(recipe_of(triple, 1, 1, 0.3), batch_size=GENERATION.batch_size)
         self.scorer = LmEvalScorer(self.model, GENERATION, list(DIRECTIONS))
-        self._manager = TaskManager(include_path=str(TASKS), include_defaults=False)
+        self._manager = TaskManager(include_path=str(BENCHMARKS), include_defaults=False)
 
     def pool(self, seed: int) -> list[Query]:
         """Select a pool by difficulty as `dots-tune` does, at density 0.3."""

@@ -2,35 +2,35 @@
 
     python examples/arithmetic/compare.py --triple examples/arithmetic/checkpoints
 
-Every merge is made by mergekit itself (`mergekit.merge.run_merge`) and written to a temporary
-folder; every model is scored by lm-eval on the `dots_arithmetic` tasks, greedily. Rows called
+Every model is merged and scored by `dots_mergekit.evaluate`, as `dots-eval` does. Rows called
 "tuned" had their two weights picked from a grid by accuracy on the labelled validation split, which
 shares no prompt with the test split; every number in the tables is test accuracy.
 """
 
 import argparse
-import contextlib
-import io
 import itertools
 import json
-import logging
 import platform
 import shlex
 import statistics
 import sys
 import tempfile
-import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
+import numpy as np
 import world
+import yaml
+
+from dots_mergekit import Recipe, evaluate
+from dots_mergekit.evaluation.bootstrap import Values, average
+from dots_mergekit.evaluation.lookup import BENCHMARKS
+from dots_mergekit.messages import markdown_table
 
 HERE = Path(__file__).resolve().parent
-TASKS = HERE.parents[1] / "evals" / "tasks"
-GROUP = "dots_arithmetic"
 PARENTS = ("base", "sft", "rlvr")
 DENSITY = 0.3
 HIGH_DENSITY = 0.7
@@ -40,27 +40,32 @@ PACKAGES = ("mergekit", "lm-eval", "transformers", "torch")
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class Merge:
     """One merge of SFT and RLVR into their base: method, density, and the weight of each."""
 
     method: str
-    density: float | None
+    density: float
     sft: float = 1.0
     rlvr: float = 1.0
 
-    def config(self, triple: Path) -> dict[str, Any]:
-        """The mergekit configuration; what it does not name keeps mergekit's default."""
-        shared: dict[str, Any] = {} if self.density is None else {"density": self.density}
-        return {
+    @property
+    def name(self) -> str:
+        """What an evaluation calls it."""
+        return f"{self.method} {self.density} ({self.sft}, {self.rlvr})"
+
+    def recipe(self, triple: Path) -> Recipe:
+        """Give its recipe for a triple; what it does not name keeps mergekit's default."""
+        content = {
             "merge_method": self.method,
             "base_model": str(triple / "base"),
             "models": [
                 {"model": str(triple / "sft"), "parameters": {"weight": self.sft}},
                 {"model": str(triple / "rlvr"), "parameters": {"weight": self.rlvr}},
             ],
-            "parameters": shared,
+            "parameters": {"density": self.density},
             "dtype": "bfloat16",
         }
+        return Recipe(yaml.safe_dump(content, sort_keys=False), self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +82,15 @@ class Row:
     """One row of the comparison on one triple; `recipe` is None for a trained checkpoint."""
 
     name: str
-    recipe: Recipe | None
+    recipe: Merge | None
     score: Score
 
 
 FIXED = {
-    f"DoTS, density {DENSITY}, (1, 1)": Recipe("dots", DENSITY),
-    "dense task arithmetic, (1, 1)": Recipe("dots", 1.0),
-    f"TIES, density {DENSITY}, (1, 1)": Recipe("ties", DENSITY),
-    f"DARE (linear), density {DENSITY}, (1, 1)": Recipe("dare_linear", DENSITY),
+    f"DoTS, density {DENSITY}, (1, 1)": Merge("dots", DENSITY),
+    "dense task arithmetic, (1, 1)": Merge("dots", 1.0),
+    f"TIES, density {DENSITY}, (1, 1)": Merge("ties", DENSITY),
+    f"DARE (linear), density {DENSITY}, (1, 1)": Merge("dare_linear", DENSITY),
 }
 TUNED = {
     f"DoTS, density {DENSITY}, tuned with labels": ("dots", DENSITY),
@@ -94,93 +99,71 @@ TUNED = {
 }
 
 
-class Evaluator:
-    """Scores checkpoints with lm-eval; the tasks are indexed once."""
+def write_task(folder: Path, split: str) -> None:
+    """Write a task that asks the questions of all families at once: `arithmetic_SPLIT`.
 
-    def __init__(self, batch_size: int) -> None:
-        from lm_eval.tasks import TaskManager
-
-        self._batch_size = batch_size
-        self._manager = TaskManager(include_path=str(TASKS), include_defaults=False)
-
-    def score(self, checkpoint: Path, tokenizer: Path, split: str) -> Score:
-        """Greedy accuracy of one checkpoint on the `test` or the `valid` split."""
-        import torch
-        from lm_eval import simple_evaluate
-        from lm_eval.models.huggingface import HFLM
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-
-        model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.bfloat16)
-        lm = HFLM(
-            pretrained=model,
-            tokenizer=AutoTokenizer.from_pretrained(tokenizer),
-            batch_size=self._batch_size,
-        )
-        names = {family: f"{GROUP}_{family}" for family in world.FAMILIES}
-        tasks = [{"task": name, "test_split": split} for name in names.values()]
-        # lm-eval's progress bars and warnings, a screenful for each of a hundred small models.
-        with contextlib.redirect_stderr(io.StringIO()):
-            outcome = simple_evaluate(
-                model=lm,
-                tasks=[{"group": f"{GROUP}_{split}", "task": tasks}],
-                task_manager=self._manager,
-                apply_chat_template=True,
-                log_samples=False,
-            )
-        results = outcome["results"]
-        metric, error = "exact_match,none", "exact_match_stderr,none"
-        families = {family: 100 * results[name][metric] for family, name in names.items()}
-        # The variance of a mean of independent family means.
-        variance = sum((100 * results[name][error]) ** 2 for name in names.values())
-        return Score(statistics.fmean(families.values()), variance**0.5 / len(families), families)
+    As one task they share batches, which takes less time than eight tasks of their own.
+    """
+    data = BENCHMARKS / "arithmetic_data"
+    task = {
+        "include": str(BENCHMARKS / "arithmetic_default_yaml"),
+        "task": f"arithmetic_{split}",
+        "custom_dataset": None,
+        "dataset_path": "json",
+        "dataset_kwargs": {
+            "data_files": {
+                split: [str(data / f"{family}_{split}.jsonl") for family in world.FAMILIES]
+            }
+        },
+        "validation_split": None,
+        "test_split": split,
+    }
+    (folder / f"{split}.yaml").write_text(yaml.safe_dump(task), encoding="utf-8")
 
 
-def merge_and_score(evaluator: Evaluator, triple: Path, recipe: Recipe, split: str) -> Score:
-    """Merge with mergekit into a temporary folder, then score that."""
-    from mergekit.config import MergeConfiguration
-    from mergekit.merge import run_merge
-    from mergekit.options import MergeOptions
-
-    import dots_mergekit  # noqa: F401  (importing it makes mergekit know `dots`)
-
+def scores(triple: Path, merges: Iterable[Merge], split: str, batch_size: int) -> dict[str, Score]:
+    """Give the greedy accuracy of a triple's models, and of merges of them, by name."""
     with tempfile.TemporaryDirectory() as folder:
-        run_merge(
-            MergeConfiguration.model_validate(recipe.config(triple)),
-            folder,
-            # DARE draws its masks at random, so the seed is fixed.
-            MergeOptions(random_seed=0, copy_tokenizer=False, write_model_card=False, quiet=True),
+        write_task(Path(folder), split)
+        table = evaluate(
+            [merge.recipe(triple) for merge in dict.fromkeys(merges)],
+            tasks=[f"arithmetic_{split}"],
+            out=Path(folder, "results"),
+            include_path=folder,
+            batch_size=batch_size,
         )
-        return evaluator.score(Path(folder), triple / "base", split)
+    questions = getattr(world.build(), split)
+    sizes = [len(questions[family]) for family in world.FAMILIES]
+    return {row.name: by_family(row.scores[f"arithmetic_{split}"], sizes) for row in table.rows}
 
 
-def tune(evaluator: Evaluator, triple: Path, method: str, density: float) -> Recipe:
-    """The grid point with the best mean validation accuracy; the first one wins a tie."""
-    recipes = [
-        Recipe(method, density, sft, rlvr)
-        for sft, rlvr in itertools.product(WEIGHTS_SFT, WEIGHTS_RLVR)
-    ]
-    return max(recipes, key=lambda it: merge_and_score(evaluator, triple, it, "valid").mean)
+def by_family(values: Values, sizes: Sequence[int]) -> Score:
+    """Sum up the score of each question, of all families in order, of these sizes."""
+    ends = itertools.accumulate(sizes)
+    parts = dict(zip(world.FAMILIES, np.split(values, list(ends)[:-1]), strict=True))
+    _, stderr = average(parts, dict.fromkeys(parts, 1 / len(parts)))
+    families = {family: 100 * float(part.mean()) for family, part in parts.items()}
+    return Score(statistics.fmean(families.values()), 100 * stderr, families)
 
 
-def compare(evaluator: Evaluator, triple: Path) -> list[Row]:
-    """All rows for one triple, each printed as it is ready."""
-    rows: list[Row] = []
-    start = time.perf_counter()
+def tune(triple: Path, batch_size: int) -> dict[str, Merge]:
+    """Give, by row, the grid point with the best mean validation accuracy; the first wins a tie."""
+    grids = {
+        name: [Merge(*kind, *point) for point in itertools.product(WEIGHTS_SFT, WEIGHTS_RLVR)]
+        for name, kind in TUNED.items()
+    }
+    found = scores(triple, itertools.chain(*grids.values()), "valid", batch_size)
+    return {
+        name: max(grid, key=lambda merge: found[merge.name].mean) for name, grid in grids.items()
+    }
 
-    def add(name: str, recipe: Recipe | None, score: Score) -> None:
-        rows.append(Row(name, recipe, score))
-        weights = f" ({recipe.sft:g}, {recipe.rlvr:g})" if recipe else ""
-        elapsed = time.perf_counter() - start
-        print(f"  {name}:{weights} {score.mean:.1f} [{elapsed:.0f} s]", file=sys.stderr)
 
-    for parent in PARENTS:
-        add(parent, None, evaluator.score(triple / parent, triple / "base", "test"))
-    for name, recipe in FIXED.items():
-        add(name, recipe, merge_and_score(evaluator, triple, recipe, "test"))
-    for name, (method, density) in TUNED.items():
-        recipe = tune(evaluator, triple, method, density)
-        add(name, recipe, merge_and_score(evaluator, triple, recipe, "test"))
-    return rows
+def compare(triple: Path, batch_size: int) -> list[Row]:
+    """Give all rows for one triple."""
+    merges = FIXED | tune(triple, batch_size)
+    found = scores(triple, merges.values(), "test", batch_size)
+    rows = [Row(parent, None, found[parent]) for parent in PARENTS]
+    return rows + [Row(name, merge, found[merge.name]) for name, merge in merges.items()]
 
 
 def label(triple: Path) -> str:
@@ -189,11 +172,6 @@ def label(triple: Path) -> str:
         if log.is_file():
             return f"seed {json.loads(log.read_text())['seed']}"
     return str(triple)
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    rule = ["---", *["---:"] * (len(header) - 1)]
-    return ["| " + " | ".join(cells) + " |" for cells in (header, rule, *rows)]
 
 
 def markdown(comparison: dict[str, list[Row]], provenance: dict[str, str]) -> str:
@@ -222,11 +200,11 @@ def markdown(comparison: dict[str, list[Row]], provenance: dict[str, str]) -> st
             f"{questions} test questions. std: between triples. stderr: of one triple's mean, from "
             "the number of questions. (a, b): weights of SFT and RLVR.",
             "",
-            *_table(["model", "mean", "std", "stderr", *comparison], accuracy),
+            markdown_table(["model", "mean", "std", "stderr", *comparison], accuracy, numbers=True),
             "",
             "By family, mean over the triples:",
             "",
-            *_table(["model", *world.FAMILIES], families),
+            markdown_table(["model", *world.FAMILIES], families, numbers=True),
             "",
             f"Tuned with labels: best of SFT weights {WEIGHTS_SFT} x RLVR weights {WEIGHTS_RLVR} "
             "on the validation split.",
@@ -310,17 +288,11 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Compare, print, write."""
     arguments = parse_arguments()
-    import transformers
-
-    logging.getLogger("lm_eval").setLevel(logging.ERROR)
-    transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    evaluator = Evaluator(arguments.batch_size)
     comparison: dict[str, list[Row]] = {}
     for triple in arguments.triple:
         name = label(triple)
         print(f"{name}: {triple}", file=sys.stderr)
-        comparison[name] = compare(evaluator, triple.resolve())
+        comparison[name] = compare(triple.resolve(), arguments.batch_size)
     provenance = {
         "command": "python " + shlex.join(sys.argv),
         "triples": ", ".join(comparison),

@@ -285,7 +285,7 @@ def evaluation_lines(problems: list[Problem]) -> str:
 
 def shipped_files(world: World, root: Path) -> dict[Path, str]:
     """The data files of the repository at `root` and the text of each."""
-    data = root / "evals" / "tasks" / "arithmetic_data"
+    data = root / "dots_mergekit" / "evaluation" / "benchmarks" / "arithmetic_data"
     files = {root / "examples" / "arithmetic" / "queries.jsonl": query_lines(world)}
     for split, families in (("test", world.test), ("valid", world.valid)):
         for family, problems in families.items():

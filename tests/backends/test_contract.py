@@ -23,10 +23,11 @@ from transformers import AutoModelForCausalLM
 
 from dots_mergekit.backends import open_backend
 from dots_mergekit.backends.huggingface import LiveModel
-from dots_mergekit.backends.on_disk import OnDiskModel, merge_into
+from dots_mergekit.backends.on_disk import OnDiskModel
 from dots_mergekit.backends.vllm.worker import FINE, WeightSwapper
 from dots_mergekit.errors import DotsError
 from dots_mergekit.recipe import Recipe
+from dots_mergekit.recipe.mergekit import configuration, write_merge
 from recipes import recipe_of
 
 SIZES: Mapping[str, Any] = {
@@ -106,7 +107,7 @@ class Worker:
 
     @contextlib.contextmanager
     def open(self, recipe: Recipe) -> Iterator[Any]:
-        merge_into(recipe, str(self._folder))
+        write_merge(recipe, self._folder)
         worker = Swapped()
         worker.model_runner, worker.device = Runner(self._folder), torch.device("cpu")
         worker.require(worker.dots_open(recipe.text, "auto"))
@@ -182,7 +183,7 @@ def on_disk(adapter: Adapter, tmp_path_factory: pytest.TempPathFactory) -> Calla
     def read(recipe: Recipe) -> Any:
         if recipe.text not in known:
             folder = tmp_path_factory.mktemp("merged")
-            run_merge(recipe.configuration(), str(folder), MergeOptions(quiet=True))
+            run_merge(configuration(recipe), str(folder), MergeOptions(quiet=True))
             known[recipe.text] = adapter.read_folder(folder)
         return known[recipe.text]
 

@@ -10,8 +10,8 @@ from checkpoints import write_triple
 from engines import Runner
 from lossy_worker import LossyWeightSwapper
 
-from dots_mergekit.backends.on_disk import merge_into
 from dots_mergekit.recipe import Recipe
+from dots_mergekit.recipe.mergekit import write_merge
 from recipes import recipe_of
 
 
@@ -22,7 +22,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def started(recipe: Recipe, folder: Path) -> LossyWeightSwapper:
     """A worker that has loaded the merge of a recipe."""
-    merge_into(recipe, str(folder))
+    write_merge(recipe, folder)
     worker = LossyWeightSwapper()
     worker.model_runner, worker.device = Runner(folder), torch.device("cpu")
     return worker

@@ -1,4 +1,4 @@
-"""The rivals of a recipe: what each is made of, and that mergekit takes it."""
+"""The baselines of a recipe: what each is made of, and that mergekit takes it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import yaml
 from checkpoints import write_checkpoint
 
 from dots_mergekit.errors import RecipeError
-from dots_mergekit.evaluation.baselines import rivals
+from dots_mergekit.evaluation.baselines import baselines
 from dots_mergekit.recipe import Recipe
 from dots_mergekit.recipe.mergekit import plan
 from dots_mergekit.tuning.settings import Settings
@@ -44,11 +44,11 @@ def recipe(weight: Any = 0.8, tune: Any = None, **parameters: Any) -> Recipe:
 
 
 def made(from_recipe: Recipe) -> dict[str, Recipe]:
-    return {rival.name: rival.recipe for rival in rivals(from_recipe)}
+    return {baseline.name: baseline.recipe for baseline in baselines(from_recipe)}
 
 
-def shared(rival: Recipe) -> Any:
-    return yaml.safe_load(rival.text).get("parameters")
+def shared(baseline: Recipe) -> Any:
+    return yaml.safe_load(baseline.text).get("parameters")
 
 
 @pytest.mark.parametrize(
@@ -63,16 +63,16 @@ def shared(rival: Recipe) -> Any:
     ],
     ids=["usual", "defaults", "sparse", "filter", "gradient", "filtered λ"],
 )
-def test_every_rival_is_a_recipe_without_mistakes(given: Recipe) -> None:
+def test_every_baseline_is_a_recipe_without_mistakes(given: Recipe) -> None:
     found = made(given)
     assert list(found) == NAMES
-    for name, rival in found.items():
-        assert rival.mistakes == ()
-        assert rival.merge_method == name.split("-")[0]
-        assert rival.models == given.models
-        lambdas = set(rival.weights().values())
+    for name, baseline in found.items():
+        assert baseline.mistakes == ()
+        assert baseline.merge_method == name.split("-")[0]
+        assert baseline.models == given.models
+        lambdas = set(baseline.weights().values())
         if name.endswith("-same"):
-            assert rival.weights() == given.weights()
+            assert baseline.weights() == given.weights()
         else:
             assert lambdas == {float(name.split("-")[1])}
 
@@ -101,11 +101,11 @@ def test_fixed_λ_keep_everything_else_of_the_recipe() -> None:
     assert made(given)["dots-0.5"] == given.with_weights({"sft": 0.5, "rlvr": 0.5})
 
 
-def test_a_rival_can_be_tuned_as_the_recipe_was() -> None:
+def test_a_baseline_can_be_tuned_as_the_recipe_was() -> None:
     tune = {"queries": "q.jsonl", "weight": [0, 3], "density": [0.1, 0.5]}
     found = made(recipe(tune=tune))
-    for name, rival in found.items():
-        settings = Settings.parse(rival)
+    for name, baseline in found.items():
+        settings = Settings.parse(baseline)
         assert set(settings.weights.values()) == {(0.0, 3.0)}
         has_range = name.split("-")[0] not in ("task_arithmetic", "della")
         assert settings.density == ((0.1, 0.5) if has_range else None)
@@ -118,22 +118,22 @@ def test_a_rival_can_be_tuned_as_the_recipe_was() -> None:
         ("weight", "wieght", "wieght"),
     ],
 )
-def test_what_cannot_have_rivals_says_why(old: str, new: str, message: str) -> None:
+def test_what_cannot_have_baselines_says_why(old: str, new: str, message: str) -> None:
     given = Recipe(recipe(density=0.3).text.replace(old, new))
     with pytest.raises(RecipeError, match=message):
-        rivals(given)
+        baselines(given)
 
 
-def test_mergekit_plans_every_rival_with_the_density_of_the_recipe(tmp_path: Path) -> None:
+def test_mergekit_plans_every_baseline_with_the_density_of_the_recipe(tmp_path: Path) -> None:
     base = write_checkpoint(tmp_path / "base")
     for seed, name in enumerate(("sft", "rlvr"), start=1):
         write_checkpoint(tmp_path / name, seed=seed, shift_from=base)
     text = recipe(density=[{"filter": "mlp", "value": 0.1}]).text.replace("./", f"{tmp_path}/")
-    for name, rival in made(Recipe(text)).items():
+    for name, baseline in made(Recipe(text)).items():
         densities = set()
-        for task in plan(rival):
+        for task in plan(baseline):
             merge: Any = task.tensor_task
-            for model in rival.sources.values():
+            for model in baseline.sources.values():
                 density = merge.input_parameters[model]["density"]
                 densities.add(("mlp" in task.tensor_name, density))
         dense = name.startswith("task_arithmetic")

@@ -3,6 +3,8 @@
 Every data set becomes the same columns: `question`, `answer`, and `options` where there are any.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache, partial
 from hashlib import sha256
@@ -13,34 +15,48 @@ from datasets import Dataset
 from dots_mergekit.answers.equivalence import MathEquivalence
 from dots_mergekit.answers.grading import choose, grade
 
+__all__ = [
+    "aime24",
+    "aime25",
+    "amc23",
+    "arc",
+    "gpqa",
+    "math500",
+    "minerva",
+    "mmlu_pro",
+    "olympiadbench",
+    "score_choice",
+    "score_math",
+]
+
 
 def aime24(rows: Iterable[Mapping[str, Any]]) -> Dataset:
-    """HuggingFaceH4/aime_2024: `problem`, `answer`, possibly with leading zeros."""
+    """Read HuggingFaceH4/aime_2024: `problem`, `answer`, possibly with leading zeros."""
     return _open(rows, "problem", "answer")
 
 
 def aime25(rows: Iterable[Mapping[str, Any]]) -> Dataset:
-    """math-ai/aime25: `problem`, `answer`."""
+    """Read math-ai/aime25: `problem`, `answer`."""
     return _open(rows, "problem", "answer")
 
 
 def amc23(rows: Iterable[Mapping[str, Any]]) -> Dataset:
-    """math-ai/amc23: `question`, `answer`, possibly a decimal."""
+    """Read math-ai/amc23: `question`, `answer`, possibly a decimal."""
     return _open(rows, "question", "answer")
 
 
 def math500(rows: Iterable[Mapping[str, Any]]) -> Dataset:
-    """HuggingFaceH4/MATH-500: `problem`, `answer` in LaTeX."""
+    """Read HuggingFaceH4/MATH-500: `problem`, `answer` in LaTeX."""
     return _open(rows, "problem", "answer")
 
 
 def minerva(rows: Iterable[Mapping[str, Any]]) -> Dataset:
-    """math-ai/minervamath: `question`, `answer`."""
+    """Read math-ai/minervamath: `question`, `answer`."""
     return _open(rows, "question", "answer")
 
 
 def olympiadbench(rows: Iterable[Mapping[str, Any]]) -> Dataset:
-    """Hothan/OlympiadBench: `context` (often null), `question`, `final_answer`, a list.
+    """Read Hothan/OlympiadBench: `context` (often null), `question`, `final_answer`, a list.
 
     Several answers are one list, in any order.
     """
@@ -56,7 +72,7 @@ def olympiadbench(rows: Iterable[Mapping[str, Any]]) -> Dataset:
 
 
 def arc(rows: Iterable[Mapping[str, Any]]) -> Dataset:
-    """allenai/ai2_arc: `question`, `choices` (`text`, `label`), `answerKey`, a label.
+    """Read allenai/ai2_arc: `question`, `choices` (`text`, `label`), `answerKey`, a label.
 
     Some questions label their options 1 to 4; here all have letters.
     """
@@ -73,7 +89,7 @@ def arc(rows: Iterable[Mapping[str, Any]]) -> Dataset:
 
 
 def gpqa(rows: Iterable[Mapping[str, Any]]) -> Dataset:
-    """Idavidrein/gpqa: `Question`, `Correct Answer`, `Incorrect Answer 1` to `3`.
+    """Read Idavidrein/gpqa: `Question`, `Correct Answer`, `Incorrect Answer 1` to `3`.
 
     The options are put in the order of their hashes, with the question: the same on every
     machine and in every run, and no hint at which is right.
@@ -89,20 +105,20 @@ def gpqa(rows: Iterable[Mapping[str, Any]]) -> Dataset:
 
 
 def mmlu_pro(rows: Iterable[Mapping[str, Any]]) -> Dataset:
-    """TIGER-Lab/MMLU-Pro: `question`, `options`, `answer_index`."""
+    """Read TIGER-Lab/MMLU-Pro: `question`, `options`, `answer_index`."""
     return Dataset.from_list(
         [_choice(row["question"], row["options"], row["answer_index"]) for row in rows]
     )
 
 
 def score_math(doc: Mapping[str, Any], results: Sequence[Sequence[str]]) -> dict[str, float]:
-    """The share of responses whose answer is the gold answer."""
+    """Give the share of responses whose answer is the gold answer."""
     right = [grade(response, doc["answer"], _mathematics()) for response in results[0]]
     return {"exact_match": sum(right) / len(right)}
 
 
 def score_choice(doc: Mapping[str, Any], results: Sequence[Sequence[str]]) -> dict[str, float]:
-    """The share of responses that choose the right option."""
+    """Give the share of responses that choose the right option."""
     right = [choose(response, doc["options"]) == doc["answer"] for response in results[0]]
     return {"exact_match": sum(right) / len(right)}
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import subprocess
+import sys
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,8 +18,9 @@ from lm_eval.api.model import LM
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
+from dots_mergekit.evaluation.lookup import BENCHMARKS
+
 ROOT = Path(__file__).resolve().parents[2]
-TASKS = ROOT / "evals" / "tasks"
 RECORDS = Path(__file__).parent / "benchmarks"
 CHECKPOINT = ROOT / "examples" / "arithmetic" / "checkpoints" / "sft"
 
@@ -57,7 +61,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]
 
 
 def manager() -> TaskManager:
-    return TaskManager(include_path=str(TASKS), include_defaults=False)
+    return TaskManager(include_path=str(BENCHMARKS), include_defaults=False)
 
 
 def load(name: str) -> Any:
@@ -268,3 +272,20 @@ def test_a_real_model_runs_through_every_task() -> None:
             assert count == 1 or len(set(sample["resps"][0])) > 1, "the same response 32 times"
         used = results["configs"][name]["generation_kwargs"]
         assert (used["temperature"], used["top_p"], used["max_gen_toks"]) == (0.6, 1.0, 8)
+
+
+def test_the_wheel_has_every_file_of_ours(tmp_path: Path) -> None:
+    """So the tasks are there wherever the package is installed."""
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "-d", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    folder = "dots_mergekit/evaluation/benchmarks"
+    source = ROOT / folder
+    ours = {
+        f"{folder}/{path.relative_to(source)}"
+        for path in source.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    with zipfile.ZipFile(wheel) as archive:
+        assert {name for name in archive.namelist() if name.startswith(folder)} == ours
+    assert len([name for name in ours if name.endswith(".jsonl")]) == 16

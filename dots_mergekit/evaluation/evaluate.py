@@ -1,0 +1,237 @@
+"""Evaluating merges: a request, what of it has no result yet, and the table."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dots_mergekit.checking import require_mergeable
+from dots_mergekit.errors import DotsError
+from dots_mergekit.evaluation.baselines import baselines, write_baselines
+from dots_mergekit.evaluation.candidates import Candidate, candidates, single_models
+from dots_mergekit.evaluation.models import Models, require_device, require_model
+from dots_mergekit.evaluation.results import SEED, ResultStore
+from dots_mergekit.evaluation.scoring import mean_score, score
+from dots_mergekit.evaluation.table import Row, Table
+from dots_mergekit.evaluation.tasks import ScoredTask, Suite, load_suite
+from dots_mergekit.files import require_writable, write_text
+from dots_mergekit.messages import and_more
+from dots_mergekit.progress import Progress
+from dots_mergekit.recipe import Recipe
+from dots_mergekit.recipe.fingerprint import versions
+
+__all__ = ["Evaluation", "evaluate"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What is to be scored, on what, and where the results go.
+
+    Attributes:
+        tasks: Names of benchmarks, as in `lookup.find`.
+        recipes: Each is scored with its base and its source models, and called after its origin;
+            the others are compared with the first.
+        models: Folders or Hub ids, in place of recipes.
+        baselines: Score `baselines.BASELINES` too, made from the first recipe.
+        mask_seeds: mergekit's `random_seed` for the baselines that draw masks, one row for each.
+        seed: Of sampled responses; greedy ones do not depend on it.
+        limit: Only the first questions of each task; all if None.
+        out: The results folder.
+        include_path: Folders, searched for task files before ours. Tasks may bring code, and it
+            is run.
+        batch_size: Responses generated side by side. With another one, bfloat16 rounds
+            differently and a few answers change.
+        device: Where models compute; a GPU if there is one, if None.
+        force: Score again what was scored already.
+
+    Raises:
+        DotsError: Recipes and models, or neither; a number out of range; something twice.
+    """
+
+    tasks: tuple[str, ...]
+    recipes: tuple[Recipe, ...] = ()
+    models: tuple[str, ...] = ()
+    baselines: bool = False
+    mask_seeds: tuple[int, ...] = (0,)
+    seed: int = SEED
+    limit: int | None = None
+    out: Path = Path("results")
+    include_path: tuple[str, ...] = ()
+    batch_size: int = 64
+    device: str | None = None
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        if self.recipes and self.models:
+            raise DotsError("give `recipes` or `models`, not both: a recipe brings its own models")
+        if not self.recipes and not self.models:
+            raise DotsError("nothing to score: give `recipes` or `models`")
+        if self.baselines and not self.recipes:
+            raise DotsError("`baselines` are made from a recipe: give `recipes`, not `models`")
+        for name, value, least in (
+            ("limit", self.limit, 1),
+            ("batch_size", self.batch_size, 1),
+            ("seed", self.seed, 0),
+        ):
+            if value is not None and value < least:
+                raise DotsError(f"`{name}`: a number of at least {least} is needed, got {value}")
+        _require_different("recipes", [(recipe.origin, recipe.text) for recipe in self.recipes])
+        _require_different("models", [(model,) for model in self.models])
+        _require_different("mask_seeds", [(seed,) for seed in self.mask_seeds])
+        if not self.mask_seeds or min(self.mask_seeds) < 0:
+            raise DotsError("`mask_seeds`: whole numbers of at least 0 are needed")
+
+
+def _require_different(name: str, values: Sequence[tuple[object, ...]]) -> None:
+    for value in values:
+        if values.count(value) > 1:
+            raise DotsError(f"`{name}`: {value[0]} is given twice")
+
+
+def evaluate(evaluation: Evaluation, progress: Progress) -> Table:
+    """Score everything that has no result yet, and write the table.
+
+    In the results folder: for each model a folder named after it and its contents with lm-eval's
+    `results_TASK.json` and `samples_TASK.jsonl` for each task; `baselines/NAME.yml`; `table.md`
+    and `table.csv`. Each file is whole or not there, so an interrupted evaluation goes on where
+    it stopped. A result is used again if it is of the same contents, the same task (its
+    configuration, code and questions) and the same limit.
+
+    Raises:
+        DotsError: Anything that can be found out before a model is loaded: recipes, models,
+            tasks, the results folder. And a model that cannot be loaded.
+    """
+    _require_scorable(evaluation, progress)
+    first = evaluation.recipes[0] if evaluation.recipes else None
+    made = baselines(first) if first and evaluation.baselines else []
+    suite = load_suite(evaluation.tasks, evaluation.include_path, limit=evaluation.limit)
+    for note in suite.notes:
+        progress.note(note)
+    if first:
+        if made:
+            folder, seed = evaluation.out / "baselines", evaluation.mask_seeds[0]
+            made = write_baselines(made, folder, origin=first.origin, seed=seed)
+        found = candidates(evaluation.recipes, made, evaluation.mask_seeds, progress)
+    else:
+        found = single_models(evaluation.models)
+    store = ResultStore(
+        evaluation.out,
+        suite.tasks,
+        limit=evaluation.limit,
+        seed=evaluation.seed,
+        circumstances={**versions(), "batch_size": evaluation.batch_size},
+    )
+    _score_missing(evaluation, found, suite, store, progress)
+    rows = [
+        Row(c.name, c.kind, {task: store.scores(c.scored, task) for task in suite.tasks}, c.seed)
+        for c in found
+    ]
+    reference = next((i for i, row in enumerate(rows) if row.kind == "recipe"), 0)
+    provenance = _provenance(evaluation, found, store, suite)
+    table = Table(tuple(rows), suite.benchmarks, reference, provenance)
+    write_text(evaluation.out / "table.md", table.markdown())
+    write_text(evaluation.out / "table.csv", table.csv())
+    return table
+
+
+def _require_scorable(evaluation: Evaluation, progress: Progress) -> None:
+    """Refuse what can be seen to fail before a model is loaded, tasks aside."""
+    for recipe in evaluation.recipes:
+        recipe.require_sound()
+    require_writable(evaluation.out, "results folder")
+    require_device(evaluation.device)
+    for recipe in evaluation.recipes:
+        for warning in require_mergeable(recipe):
+            progress.note(warning)
+        for model in recipe.models:
+            if model.lora is None:
+                require_model(str(model.model))
+    for path in evaluation.models:
+        require_model(path)
+
+
+def _score_missing(
+    evaluation: Evaluation,
+    found: Sequence[Candidate],
+    suite: Suite,
+    store: ResultStore,
+    progress: Progress,
+) -> None:
+    """Score what has no result that can be used, and keep each as soon as it is there."""
+    todo = _missing(found, suite.tasks, store, evaluation.force, progress)
+    total = len(found) * len(suite.tasks)
+    progress.begin("scoring", total, total - sum(map(len, todo.values())))
+    with Models(device=evaluation.device, batch_size=evaluation.batch_size) as models:
+        for candidate, names in todo.items():
+            if not names:
+                continue
+            lm = models.open(candidate)
+            for name in names:
+                mean = _score(evaluation, lm, candidate, suite.tasks[name], store)
+                progress.advance(f"{candidate.name}, {name}: {100 * mean:.1f}")
+
+
+def _score(
+    evaluation: Evaluation, lm: object, candidate: Candidate, task: ScoredTask, store: ResultStore
+) -> float:
+    results = score(
+        lm,
+        task,
+        seed=evaluation.seed,
+        limit=evaluation.limit,
+        batch_size=evaluation.batch_size,
+    )
+    store.put(candidate.scored, task.task.task_name, results)
+    return mean_score(results, task)
+
+
+def _missing(
+    found: Sequence[Candidate],
+    names: Iterable[str],
+    store: ResultStore,
+    force: bool,
+    progress: Progress,
+) -> dict[Candidate, list[str]]:
+    """List, for each model, the tasks that have to be scored."""
+    missing: dict[Candidate, list[str]] = {candidate: [] for candidate in found}
+    spoilt: dict[str, list[str]] = {}
+    for candidate, name in itertools.product(found, names):
+        there = store.has(candidate.scored, name)
+        fault = store.fault(candidate.scored, name) if there else None
+        if fault:
+            spoilt.setdefault(fault, []).append(f"{candidate.name}, {name}")
+        if force or fault or not there:
+            missing[candidate].append(name)
+    for fault, results in spoilt.items():
+        more = f" ({and_more(results).strip()})" if len(results) > 1 else ""
+        progress.note(f"the result of {results[0]}{more} {fault}; it is scored again")
+    return missing
+
+
+def _provenance(
+    evaluation: Evaluation, found: Sequence[Candidate], store: ResultStore, suite: Suite
+) -> dict[str, str]:
+    """Say what else the numbers depend on, and what is not alike among them."""
+    pairs = [(candidate.scored, name) for candidate in found for name in suite.tasks]
+    strange = dict.fromkeys(line for pair in pairs for line in store.strange(*pair))
+    plain = dict.fromkeys(
+        model.name for model, task in pairs if not store.has_template(model, task)
+    )
+    seeds = ", ".join(map(str, evaluation.mask_seeds))
+    masked = any(candidate.seed is not None for candidate in found)
+    sampled = any(task.samples for task in suite.tasks.values())
+    return {
+        "tasks": ", ".join(one.name for one in suite.benchmarks)
+        + ("" if evaluation.limit is None else f", the first {evaluation.limit} questions of each"),
+        **({"seed of sampled responses": str(evaluation.seed)} if sampled else {}),
+        **({"seeds of random masks": seeds} if masked else {}),
+        "batch size": f"{evaluation.batch_size} (with another one a few answers change: sums are "
+        "rounded in another order)",
+        "versions": ", ".join(
+            f"{name.removeprefix('version of ')} {version}" for name, version in versions().items()
+        ),
+        **({"without a chat template": ", ".join(plain)} if plain else {}),
+        **({"some results were kept from a run with other": "; ".join(strange)} if strange else {}),
+    }

@@ -1,0 +1,96 @@
+"""Results that are kept: used again where they still hold, and only there."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from evaluations import CHECKPOINTS, Seen, settings
+from safetensors.torch import load_file, save_file
+from tasks import write_task
+
+from dots_mergekit.evaluation.evaluate import evaluate
+
+
+def test_results_of_something_else_are_not_used(tmp_path: Path) -> None:
+    """A changed checkpoint, λ, task, limit, or file: each is seen."""
+    for name in ("base", "sft"):
+        shutil.copytree(CHECKPOINTS / name, tmp_path / name)
+    tasks = tmp_path / "tasks"
+    write_task(tasks, "mine")
+    out = tmp_path / "results"
+    models = (str(tmp_path / "base"), str(tmp_path / "sft"))
+
+    def scored(**more: Any) -> tuple[list[str], list[str]]:
+        seen = Seen()
+        given = {"models": models, "tasks": ("mine",), "include_path": (str(tasks),), "limit": None}
+        evaluate(settings(out, **{**given, **more}), seen)
+        return [result.partition(":")[0] for result in seen.results], seen.notes
+
+    both = ["base, mine", "sft, mine"]
+    assert scored() == (both, [])
+    assert scored() == ([], [])
+    assert scored(limit=2) == (both, [])
+    assert scored() == ([], []), "the quick look took the place of nothing"
+    assert scored(force=True)[0] == both
+
+    weights = load_file(tmp_path / "sft" / "model.safetensors")
+    weights["model.norm.weight"] *= 2
+    save_file(weights, tmp_path / "sft" / "model.safetensors", {"format": "pt"})
+    assert scored() == (["sft, mine"], [])
+
+    write_task(tasks, "mine", doc_to_text="{{q}} Say it.")
+    again, notes = scored()
+    assert again == both
+    (note,) = notes
+    assert note.startswith("the result of base, mine (and 1 more) is of something else: task: was")
+
+    (samples,) = out.glob("base-*/samples_mine.jsonl")
+    samples.write_text(samples.read_text().replace("mine 0", "mine 9"))
+    again, notes = scored()
+    assert again == ["base, mine"] and "has other samples beside it" in notes[0]
+    (result,) = out.glob("base-*/results_mine.json")
+    result.write_text("{")
+    again, notes = scored()
+    assert again == ["base, mine"] and "cannot be read" in notes[0]
+
+
+def test_another_batch_size_keeps_results_and_is_named(tmp_path: Path) -> None:
+    models = (str(CHECKPOINTS / "base"),)
+    evaluate(settings(tmp_path, models=models), Seen())
+    seen = Seen()
+    table = evaluate(settings(tmp_path, models=models, batch_size=2), seen)
+    assert seen.results == []
+    assert "batch_size: was 64, is now 2" in table.markdown()
+
+
+def test_another_seed_asks_again_only_where_responses_are_sampled(tmp_path: Path) -> None:
+    tasks = tmp_path / "tasks"
+    greedy = {"until": ["\n"], "do_sample": False, "max_gen_toks": 12}
+    write_task(tasks, "greedy", generation_kwargs=greedy)
+    drawn = {**greedy, "do_sample": True, "temperature": 1.0}
+    write_task(tasks, "sampled", generation_kwargs=drawn, questions=8)
+
+    def responses(seed: int) -> tuple[list[str], list[Any]]:
+        given = settings(
+            tmp_path / "results",
+            models=(str(CHECKPOINTS / "base"),),
+            tasks=("greedy", "sampled"),
+            include_path=(str(tasks),),
+            limit=None,
+            seed=seed,
+        )
+        table = evaluate(given, seen := Seen())
+        assert table.provenance["seed of sampled responses"] == str(seed)
+        name = "samples_sampled.jsonl" if seed == 1234 else f"samples_sampled_seed{seed}.jsonl"
+        (file,) = given.out.glob(f"base-*/{name}")
+        said = [json.loads(line)["resps"] for line in file.read_text().splitlines()]
+        return [line.partition(":")[0] for line in seen.results], said
+
+    first, one = responses(1234)
+    assert first == ["base, greedy", "base, sampled"]
+    second, two = responses(7)
+    assert second == ["base, sampled"] and one != two
+    assert responses(1234) == ([], one)
