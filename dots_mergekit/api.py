@@ -14,14 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 from dots_mergekit.errors import DotsError
 from dots_mergekit.logs import calm
-from dots_mergekit.progress import Bars, Progress
+from dots_mergekit.progress import Bars, Progress, Silent
 
 if TYPE_CHECKING:
     from dots_mergekit.checking import Findings
     from dots_mergekit.evaluation.table import Table
     from dots_mergekit.objectives.queries import Query
+    from dots_mergekit.objectives.scores import Scorer
     from dots_mergekit.recipe import Recipe
     from dots_mergekit.tuning.outcome import Outcome
+    from dots_mergekit.tuning.settings import Settings
 
 __all__ = ["check", "evaluate", "merge", "preview", "select_queries", "tune"]
 
@@ -84,7 +86,7 @@ def merge(recipe: Recipe | PathLike, out: PathLike, *, progress: Progress | None
     with _shown(progress, verbose=False) as told, calm(verbose=False):
         for warning in require_mergeable(loaded, out=out):
             told.note(warning)
-        write_merge(loaded, os.fspath(out), card=True)
+        write_merge(loaded, out, card=True, quiet=isinstance(told, Silent))
     return Path(out)
 
 
@@ -128,21 +130,17 @@ def tune(
         DotsError: A mistake in what was given, named; see `tuning.search.search`.
         EngineError: What runs the models failed three times in a row.
     """
-    from dots_mergekit.backends import gpus, open_backend, require_options
+    from dots_mergekit.backends import gpus, require_options
     from dots_mergekit.checking import require_mergeable
     from dots_mergekit.files import require_writable
-    from dots_mergekit.merging.selections import SelectionFile
-    from dots_mergekit.objectives.harness import LmEvalScorer
-    from dots_mergekit.recipe.fingerprint import selected_from
     from dots_mergekit.recipe.mergekit import write_merge
     from dots_mergekit.tuning.report import write_report
     from dots_mergekit.tuning.search import search
     from dots_mergekit.tuning.settings import Settings
-    from dots_mergekit.tuning.study import SELECTIONS
 
     loaded = _loaded(recipe)
     asked = Settings.parse(loaded, settings)
-    options: Any = {
+    options = {
         "backend_args": backend_args,
         "weights_on": weights_on,
         "device": device,
@@ -156,18 +154,10 @@ def tune(
         for warning in notes:
             told.note(warning)
         with contextlib.ExitStack() as stack:
-
-            def open_scorer() -> LmEvalScorer:
-                kept = SelectionFile(Path(out, SELECTIONS), lambda: selected_from(loaded))
-                model = stack.enter_context(
-                    open_backend(backend, loaded, batch_size=asked.batch_size, kept=kept, **options)
-                )
-                return stack.enter_context(LmEvalScorer(model, asked, asked.objectives))
-
             outcome = search(
                 loaded,
                 asked,
-                open_scorer,
+                lambda: _open_scorer(stack, loaded, asked, out, backend, options),
                 out,
                 storage=storage,
                 backend=backend,
@@ -176,8 +166,29 @@ def tune(
             )
         write_report(outcome, gpus=gpus(backend, **options))
         if merge is not None:
-            write_merge(outcome.best, os.fspath(merge), card=True)
+            write_merge(outcome.best, merge, card=True, quiet=isinstance(told, Silent))
     return outcome
+
+
+def _open_scorer(
+    stack: contextlib.ExitStack,
+    recipe: Recipe,
+    settings: Settings,
+    out: PathLike,
+    backend: str,
+    options: Mapping[str, Any],
+) -> Scorer:
+    """Load a model that can be every merge of a recipe, and give what scores it."""
+    from dots_mergekit.backends import open_backend
+    from dots_mergekit.merging.selections import SelectionFile
+    from dots_mergekit.objectives.harness import LmEvalScorer
+    from dots_mergekit.recipe.fingerprint import selected_from
+    from dots_mergekit.tuning.study import SELECTIONS
+
+    kept = SelectionFile(Path(out, SELECTIONS), lambda: selected_from(recipe))
+    opened = open_backend(backend, recipe, batch_size=settings.batch_size, kept=kept, **options)
+    scorer = LmEvalScorer(stack.enter_context(opened), settings, settings.objectives)
+    return stack.enter_context(scorer)
 
 
 def preview(recipe: Recipe | PathLike, **settings: Any) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 
-__all__ = ["calm"]
+__all__ = ["calm", "mute"]
 
 _LIBRARIES = ("transformers", "huggingface_hub", "lm_eval", "mergekit", "datasets", "optuna")
 
@@ -42,3 +43,10 @@ def calm(*, verbose: bool) -> Iterator[None]:
             logger.setLevel(level)
         if drawn:
             bars.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def mute() -> Iterator[None]:
+    """Keep what is printed off the screen, for libraries that have no switch for bars and hints."""
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        yield

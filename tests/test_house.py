@@ -7,10 +7,11 @@ import importlib.metadata
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+import rooms
 from packaging.requirements import Requirement
 
 import dots_mergekit
@@ -20,58 +21,43 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "dots_mergekit"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-ORDER = (
-    "errors",
-    "files",
-    "kernel",
-    "selections",
-    "method",
-    "recipe",
-    "checkpoint",
-    "checking",
-    "voting",
-    "grading",
-    "queries",
-    "objectives",
-    "plans",
-    "live",
-    "live_vllm",
-    "scoring",
-    "front",
-    "settings",
-    "identity",
-    "space",
-    "study",
-    "outputs",
-    "tuning",
-    "significance",
-    "benchmarks",
-    "rivals",
-    "results",
-    "scoreboard",
-    "evaluation",
-    "analysis",
-    "report",
-    "cli",
+LAYERS = (
+    {"errors", "messages", "files", "progress", "logs", "schema"},
+    {"merging"},
+    {"recipe"},
+    {"checking", "answers"},
+    {"objectives", "backends"},
+    {"tuning", "evaluation"},
+    {"api"},
+    {"cli"},
 )
-"""Each room may import those before it. Three files stand outside the order."""
+"""A room may import those of the layers below it, and none of its own layer but itself.
+
+The ground, which comes first, is one room in many files.
+"""
 
 OUTSIDE = {
     # The rooms of its public names, for type checkers alone: that it stays light is tested below.
-    "__init__": {"autoload", "checking", "errors", "kernel", "recipe"},
-    "autoload": {"method"},
-    "__main__": {"autoload", "method"},
+    "__init__": {"autoload", "api", "errors", "merging", "progress", "recipe"},
+    "autoload": {"merging"},
+    "__main__": {"autoload", "merging"},
 }
 """The files that make mergekit know the method, with all that each of them may import."""
 
 BEYOND = {
-    "errors": set[str](),
-    "files": set[str](),
-    "kernel": {"torch"},
-    "autoload": set[str](),
-    "__init__": set[str](),
+    "errors.py": set[str](),
+    "files.py": set[str](),
+    "messages.py": set[str](),
+    "schema.py": {"pydantic", "pydantic_core"},
+    "merging/kernel.py": {"torch"},
+    "autoload.py": set[str](),
+    "__init__.py": set[str](),
+    "backends/__init__.py": set[str](),
+    "objectives/__init__.py": set[str](),
+    "tuning/choice.py": set[str](),
+    "tuning/front.py": set[str](),
 }
-"""Rooms that import little from outside the package: what, besides the standard library."""
+"""Files that import little from outside the package: what, besides the standard library."""
 
 
 def room(module: Path) -> str:
@@ -93,35 +79,61 @@ def identify(module: Path) -> str:
     return str(module.relative_to(PACKAGE))
 
 
+def allowed(here: str) -> set[str]:
+    """The rooms that a room may import."""
+    if here in OUTSIDE:
+        return OUTSIDE[here]
+    floor = next((number for number, layer in enumerate(LAYERS) if here in layer), None)
+    assert floor is not None, f"{here} has no place in the layers yet: give it one"
+    own = LAYERS[0] if floor == 0 else {here}
+    return set[str]().union(own, {"autoload"}, *LAYERS[:floor])
+
+
 @pytest.mark.parametrize("module", MODULES, ids=identify)
-def test_imports_run_one_way(module: Path) -> None:
-    here = room(module)
-    assert here in ORDER or here in OUTSIDE, f"{here} has no place in the order yet: give it one"
-    allowed = OUTSIDE[here] if here in OUTSIDE else {*ORDER[: ORDER.index(here) + 1], "autoload"}
+def test_a_room_imports_from_the_layers_below_it_alone(module: Path) -> None:
+    """Rooms of one layer do not know each other."""
     parts = [name.split(".") for name in imports(module)]
     # `from dots_mergekit import Recipe` would go through the front door; inside, name the room.
     used = {name[1] for name in parts if name[0] == "dots_mergekit" and len(name) > 1}
-    assert used <= allowed, f"{here} may not import {sorted(used - allowed)}"
+    used -= {"__version__"}
+    refused = used - allowed(room(module))
+    assert not refused, f"{room(module)} may not import {sorted(refused)}"
 
 
 @pytest.mark.parametrize("name", BEYOND)
-def test_the_lowest_rooms_import_next_to_nothing(name: str) -> None:
-    used = {full.split(".")[0] for full in imports(PACKAGE / f"{name}.py")}
+def test_files_that_many_import_import_next_to_nothing(name: str) -> None:
+    used = {full.split(".")[0] for full in imports(PACKAGE / name)}
     beyond = used - set(sys.stdlib_module_names) - {"dots_mergekit"}
     assert beyond <= BEYOND[name]
 
 
+FORBIDDEN: Mapping[str, set[str]] = {
+    # The search knows that there is a scorer, not which; a live model is no model of lm-eval's.
+    "tuning": {"lm_eval", "vllm", "transformers", "dots_mergekit.objectives.harness"},
+    "evaluation": {"optuna", "sqlalchemy"},
+    "cli": {"torch", "optuna", "mergekit", "lm_eval", "transformers", "dots_mergekit.recipe"},
+}
+"""What a room leaves to others."""
+
+
 @pytest.mark.parametrize("module", MODULES, ids=identify)
-def test_tuning_and_the_live_models_do_not_know_each_other(module: Path) -> None:
-    """The search knows that there is a scorer, not which; a live model is not an lm-eval model."""
-    forbidden = {
-        "tuning": {"lm_eval", "vllm", "dots_mergekit.live", "dots_mergekit.live_vllm"},
-        "live": {"lm_eval"},
-        "live_vllm": {"lm_eval"},
-    }.get(room(module), set())
+def test_a_room_leaves_to_others_what_is_theirs(module: Path) -> None:
     for name in imports(module):
-        assert not any(f"{name}.".startswith(f"{other}.") for other in forbidden), name
-        assert (room(module), name) != ("tuning", "dots_mergekit.scoring.LmEvalScorer")
+        for other in FORBIDDEN.get(room(module), set()):
+            reader = module.name == "sources.py" and other == "lm_eval"  # tasks as queries
+            assert reader or not f"{name}.".startswith(f"{other}."), name
+
+
+@pytest.mark.parametrize("name", ["check", "eval", "queries", "tune"])
+def test_a_command_calls_the_api_alone(name: str) -> None:
+    """Besides what it parses with: names of backends and baselines, and the schema."""
+    module = PACKAGE / "cli" / f"{name}.py"
+    own = {"cli", "api", "backends.BACKENDS", "evaluation.baselines.BASELINES"}
+    for full in imports(module):
+        place = full.removeprefix("dots_mergekit.")
+        types = "tuning.outcome"  # of what is printed, for type checkers
+        if place != full and not place.startswith(types):
+            assert place in own or place.split(".")[0] in own, full
 
 
 @pytest.mark.parametrize("module", MODULES, ids=identify)
@@ -133,13 +145,41 @@ def test_every_module_begins_by_saying_in_one_line_what_it_is(module: Path) -> N
     assert not rest or rest[0] == ""
 
 
-def test_importing_the_package_is_light() -> None:
-    heavy = {"torch", "mergekit", "transformers", "optuna", "lm_eval", "vllm", "yaml", "pydantic"}
-    program = f"import dots_mergekit, sys; print(sorted({heavy} & set(sys.modules)))"
+HEAVY = {"torch", "mergekit", "transformers", "optuna", "lm_eval", "vllm", "yaml", "pydantic"}
+LIGHT = ["dots_mergekit", *(f"dots_mergekit.cli.{name}" for name in ("check", "eval", "tune"))]
+
+
+@pytest.mark.parametrize("module", [*LIGHT, "dots_mergekit.cli.queries"])
+def test_what_every_start_and_every_help_imports_is_light(module: str) -> None:
+    program = f"import {module}, sys; print(sorted({HEAVY} & set(sys.modules)))"
     completed = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert completed.stdout == "[]\n"
+
+
+def test_every_public_name_is_where_the_package_says() -> None:
+    for name in dots_mergekit.__all__:
+        assert getattr(dots_mergekit, name) is not None
+    assert set(dots_mergekit.__all__) <= set(dir(dots_mergekit))
+
+
+def test_the_contributors_page_lists_the_rooms_as_they_are() -> None:
+    """If it does not, put in what `python tests/rooms.py` prints."""
+    page = (PACKAGE / "README.md").read_text(encoding="utf-8")
+    assert rooms.table() in page
+
+
+@pytest.mark.parametrize("module", MODULES, ids=identify)
+def test_files_and_functions_stay_short(module: Path) -> None:
+    """A file is at most 400 lines, and a function a screen of 50, its docstring not counted."""
+    text = module.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 400
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            assert node.end_lineno is not None
+            told = (ast.get_docstring(node, clean=False) or "").splitlines()
+            assert node.end_lineno - node.lineno + 1 - len(told) <= 50, node.name
 
 
 def installed() -> importlib.metadata.Distribution:

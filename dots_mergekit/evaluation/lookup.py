@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dots_mergekit.errors import DotsError
-from dots_mergekit.evaluation.quiet import quiet
+from dots_mergekit.logs import mute
 from dots_mergekit.messages import did_you_mean
 
 if TYPE_CHECKING:
@@ -62,12 +62,12 @@ def find(names: Sequence[str], include_path: Iterable[str | Path] = ()) -> Found
             )
     # The last one wins in lm-eval, the first one here.
     paths = list(map(str, (BENCHMARKS, *reversed(folders))))
-    with quiet():
+    with mute():
         manager = TaskManager(include_path=paths, include_defaults=False)
     near = set(manager.all_tasks)
     known = [_resolve(name, near) for name in names]
     if None in known or _needs_more(manager, [name for name in known if name]):
-        with quiet():
+        with mute():
             manager = TaskManager(include_path=paths)
         known = [_resolve(name, near) or _distant(name, manager, near, folders) for name in names]
     found = [name for name in known if name]

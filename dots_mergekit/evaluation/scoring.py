@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from dots_mergekit.evaluation.quiet import quiet
 from dots_mergekit.evaluation.tasks import ScoredTask
+from dots_mergekit.logs import mute
 
 __all__ = ["mean_score", "score"]
 
@@ -46,7 +46,7 @@ def score(
     np.random.seed(_SEEDS["numpy_seed"])
     torch.manual_seed(seed)
     started = time.time()
-    with quiet():
+    with mute():
         results: dict[str, Any] = lm_eval.evaluate(
             lm=lm,
             task_dict={"tasks": {task.task_name: task}},

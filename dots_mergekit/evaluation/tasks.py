@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from dots_mergekit.errors import DotsError
 from dots_mergekit.evaluation.digest import digest
 from dots_mergekit.evaluation.lookup import find
-from dots_mergekit.evaluation.quiet import quiet
+from dots_mergekit.logs import mute
 from dots_mergekit.messages import first_line
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def _load(
 ) -> Benchmark:
     """Load a benchmark, and put the tasks in it among `tasks`."""
     try:
-        with quiet():
+        with mute():
             loaded = manager.load(name)
     except Exception as error:  # a task may do anything, and mostly it downloads
         raise DotsError(_unloadable(name, error)) from error
@@ -174,7 +174,7 @@ def _prepare(task: Task, wanted: Sequence[tuple[str, str | None]], limit: int | 
         task.set_config(key="num_fewshot", value=0)
     task.set_fewshot_seed(seed=_FEWSHOT_SEED)
     try:
-        with quiet():
+        with mute():
             documents = list(task.eval_docs)[:limit]
     except Exception as error:  # as above
         raise DotsError(_unloadable(name, error)) from error

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +9,7 @@ import datasets
 import lm_eval
 from lm_eval.api.task import ConfigurableTask
 
+from dots_mergekit.logs import mute
 from dots_mergekit.objectives.prompts import has_template, render
 
 __all__ = ["QueryTask", "evaluate"]
@@ -60,8 +59,7 @@ def evaluate(lm: Any, task: QueryTask) -> tuple[dict[str, float], list[dict[str,
     this machine, which takes a second each time.
     """
     name = task.task_name
-    quiet = io.StringIO()  # lm-eval has no switch for its progress bars
-    with contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
+    with mute():
         results = lm_eval.evaluate(
             lm=lm,
             task_dict={"tasks": {name: task}},

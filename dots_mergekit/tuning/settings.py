@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal
@@ -295,3 +296,7 @@ def recipe_schema() -> dict[str, Any]:
         "properties": {TUNE: {"$ref": "#/$defs/Settings"}},
         "$defs": {"Settings": schema, **definitions},
     }
+
+
+if __name__ == "__main__":
+    print(json.dumps(recipe_schema(), indent=2, ensure_ascii=False))

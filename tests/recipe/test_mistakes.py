@@ -100,7 +100,7 @@ def test_load_lists_them_all_with_lines(tmp_path: Path) -> None:
 
 
 def test_other_methods_are_recipes_too() -> None:
-    """A rival's recipe is held to the rival's own schema."""
+    """A baseline's recipe is held to its own method's schema."""
     recipe = of(merge_method="ties", parameters={"density": 0.3, "lambda": 0.9})
     assert recipe.mistakes == ()
     assert "unknown parameter `gamma`" in "\n".join(
