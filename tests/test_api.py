@@ -1,4 +1,4 @@
-"""The Python API: README's five lines, what is refused before a model is loaded, and how it ends."""
+"""The Python API: README's lines, what is refused before a model is loaded, how it ends."""
 
 from __future__ import annotations
 

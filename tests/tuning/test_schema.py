@@ -1,4 +1,4 @@
-"""The schema that is shipped, and what is made from it: help, README's table, an editor's checks."""
+"""The schema that is shipped, and what is made from it: help, README's table, editors."""
 
 from __future__ import annotations
 
