@@ -7,6 +7,7 @@ Keywords have the names of the commands' options, and of the keys of `tune:`. Re
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -58,7 +59,8 @@ def check(
     from dots_mergekit.tuning.settings import mistakes
 
     read = recipe if isinstance(recipe, Recipe) else Recipe.read(recipe)
-    found = checking.check(read, out=out, deep=deep)
+    with calm(level=logging.CRITICAL):  # the findings say what they would log
+        found = checking.check(read, out=out, deep=deep)
     if read.mistakes:
         return found  # what `tune:` means depends on them
     wrong = [checking.Finding("error", mistake) for mistake in mistakes(read)]
@@ -79,13 +81,11 @@ def merge(recipe: Recipe | PathLike, out: PathLike, *, progress: Progress | None
     Raises:
         DotsError: The recipe cannot be merged or written there; see `check`.
     """
-    from dots_mergekit.checking import require_mergeable
     from dots_mergekit.recipe.mergekit import write_merge
 
     loaded = _loaded(recipe)
-    with _shown(progress, verbose=False) as told, calm(verbose=False):
-        for warning in require_mergeable(loaded, out=out):
-            told.note(warning)
+    with _shown(progress, verbose=False) as told, calm():
+        _require_mergeable(loaded, out, told)
         write_merge(loaded, out, card=True, quiet=isinstance(told, Silent))
     return Path(out)
 
@@ -131,15 +131,12 @@ def tune(
         EngineError: What runs the models failed three times in a row.
     """
     from dots_mergekit.backends import gpus, require_options
-    from dots_mergekit.checking import require_mergeable
     from dots_mergekit.files import require_writable
     from dots_mergekit.recipe.mergekit import write_merge
     from dots_mergekit.tuning.report import write_report
     from dots_mergekit.tuning.search import search
     from dots_mergekit.tuning.settings import Settings
 
-    loaded = _loaded(recipe)
-    asked = Settings.parse(loaded, settings)
     options = {
         "backend_args": backend_args,
         "weights_on": weights_on,
@@ -147,12 +144,12 @@ def tune(
         "on_disk": on_disk,
     }
     require_options(backend, **options)
+    loaded = _loaded(recipe)
+    asked = Settings.parse(loaded, settings)
     with _shown(progress, verbose=verbose) as told, calm(verbose=verbose):
         if merge is None:  # which is quicker to find out than what follows
             require_writable(Path(out), "study folder")
-        notes = require_mergeable(loaded, out=merge)
-        for warning in notes:
-            told.note(warning)
+        notes = _require_mergeable(loaded, merge, told)
         with contextlib.ExitStack() as stack:
             outcome = search(
                 loaded,
@@ -306,6 +303,16 @@ def _loaded(recipe: Recipe | PathLike) -> Recipe:
         recipe.require_sound()
         return recipe
     return Recipe.load(recipe)
+
+
+def _require_mergeable(recipe: Recipe, out: PathLike | None, told: Progress) -> list[str]:
+    """Refuse a merge that would fail, and tell the warnings about it."""
+    from dots_mergekit.checking import require_mergeable
+
+    notes = require_mergeable(recipe, out=out)
+    for warning in notes:
+        told.note(warning)
+    return notes
 
 
 def _listed(value: Any) -> list[Any]:

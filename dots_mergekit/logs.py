@@ -14,13 +14,14 @@ _LIBRARIES = ("transformers", "huggingface_hub", "lm_eval", "mergekit", "dataset
 
 
 @contextmanager
-def calm(*, verbose: bool) -> Iterator[None]:
+def calm(*, verbose: bool = False, level: int = logging.ERROR) -> Iterator[None]:
     """Let libraries speak of errors alone, until the block ends; everything is then as it was.
 
     Call it when the libraries that it is meant for have been imported: some set their level then.
 
     Args:
         verbose: Change nothing.
+        level: What they may still say.
     """
     # Read by vLLM when it is imported, in this process and in those of its engine.
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "INFO" if verbose else "ERROR")
@@ -36,11 +37,11 @@ def calm(*, verbose: bool) -> Iterator[None]:
     try:
         bars.disable_progress_bar()  # type: ignore[no-untyped-call]
         for logger in loggers:
-            logger.setLevel(logging.ERROR)
+            logger.setLevel(level)
         yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        for logger, before in zip(loggers, levels, strict=True):
+            logger.setLevel(before)
         if drawn:
             bars.enable_progress_bar()  # type: ignore[no-untyped-call]
 

@@ -86,7 +86,11 @@ def problems(
     """
     schema = model.model_json_schema()
     found: dict[tuple[Location, str], None] = {}
-    for problem in error.errors():
+    listed = error.errors()
+    for problem in listed:
+        inside = (other["loc"][: len(problem["loc"])] for other in listed if other is not problem)
+        if problem["type"] == "too_short" and problem["loc"] in inside:
+            continue  # too short without what is wrong in it
         place = _in_the_text(problem["loc"], content)
         if problem["type"] == "missing":
             place = (*place, problem["loc"][-1])
@@ -120,7 +124,8 @@ def _said(problem: ErrorDetails, schema: Mapping[str, Any]) -> str:
     if problem["type"] == "value_error":  # one of our own, which says all there is to say
         return str(problem["ctx"]["error"])
     wanted = expected(here)
-    spelled = repr(problem["input"])
+    found = problem["input"]
+    spelled = repr(list(found) if isinstance(found, tuple) else found)
     shown = spelled if len(spelled) <= 100 else f"{spelled[:97]}..."
     return f"{wanted or problem['msg']}{' is needed' if wanted else ''}; found {shown}"
 

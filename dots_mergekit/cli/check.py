@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Sequence
 
@@ -50,10 +49,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Late: these bring torch and mergekit, which --help and mistyped options do not need.
     from dots_mergekit.api import check
 
-    # Our findings say what these would log on the way.
-    logging.basicConfig(level=logging.CRITICAL)
-    for library in ("transformers", "huggingface_hub"):
-        logging.getLogger(library).setLevel(logging.CRITICAL)
     findings = check(options.recipe, out=options.out, deep=options.deep)
     print(findings)
     return 2 if findings.errors else 0

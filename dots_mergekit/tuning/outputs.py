@@ -38,7 +38,7 @@ def _comment(study: Study, trial: Trial, title: str) -> list[str]:
 
 
 def _with_comment(recipe: Recipe, lines: Iterable[str]) -> Recipe:
-    return Recipe("".join(f"# {line}\n" for line in lines) + recipe.text, recipe.origin)
+    return Recipe("".join(f"# {line}\n" for line in lines) + f"\n{recipe.text}", recipe.origin)
 
 
 def write_choice(study: Study, choice: Trial, confirmed: Mapping[int, Scores]) -> None:

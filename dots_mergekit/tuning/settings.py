@@ -112,7 +112,7 @@ class Settings(Generation):
     weight: Annotated[
         Annotated[Range, Tag("pair")] | Annotated[dict[str, Range], Tag("mapping")],
         Discriminator(_kind),
-    ] = (0.5, 2.0)
+    ] = Field(default=(0.5, 2.0), validate_default=True)
     """Where each λ is searched: [low, high], or a range by the name of a λ or of a model."""
     density: (
         Annotated[

@@ -323,10 +323,10 @@ def test_options_that_would_break_a_swap_are_refused(name: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--backend", "vllm", "--on-disk"), "--on-disk goes with --backend hf"),
-        (("--backend", "vllm", "--device", "cpu"), "--device goes with --backend hf"),
-        (("--backend-args", "seed=1"), "--backend-args goes with --backend vllm"),
-        (("--weights-on", "gpu"), "--weights-on goes with --backend vllm"),
+        (("--backend", "vllm", "--on-disk"), "`on_disk` goes with backend `hf`"),
+        (("--backend", "vllm", "--device", "cpu"), "`device` goes with backend `hf`"),
+        (("--backend-args", "seed=1"), "`backend_args` goes with backend `vllm`"),
+        (("--weights-on", "gpu"), "`weights_on` goes with backend `vllm`"),
     ],
 )
 def test_options_of_the_other_backend_are_refused(

@@ -82,7 +82,7 @@ def test_a_dry_run_prints_the_plan_and_touches_nothing(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--trials", "0"), "tune.trials: a whole number of at least 1 is needed; found 0"),
+        (("--trials", "0"), "`trials`: a whole number of at least 1 is needed; found 0"),
         (("--weight", "2", "1"), "the range is reversed: write [1.0, 2.0]"),
         (("--pick", "kne"), "did you mean `knee`?"),
         (("--objectives", "consistency,perplexty"), "did you mean `perplexity`?"),
@@ -157,7 +157,9 @@ NO_COLUMN = {"question": "1+1=?", "id": "a"}
 MISTAKES: dict[str, tuple[Callable[[Place], object], list[str]]] = {
     "no queries": (
         lambda place: place.edit(queries=None),
-        ["recipe.yml: `tune.queries` is missing", "or with --queries"],
+        [
+            "recipe.yml, line 11: tune.queries: this is missing: where the questions come from: a file"
+        ],
     ),
     "an empty pool": (
         lambda place: place.ask(),
@@ -195,7 +197,7 @@ MISTAKES: dict[str, tuple[Callable[[Place], object], list[str]]] = {
     ),
     "a range that is reversed": (
         lambda place: place.edit(weight={"sft": [2, 0.5]}),
-        ["recipe.yml: tune.weight.sft: the range is reversed: write [0.5, 2]"],
+        ["recipe.yml, line 18: tune.weight.sft: the range is reversed: write [0.5, 2]"],
     ),
     "a weight that is no number": (
         lambda place: place.spoil("sft", math.nan),
@@ -207,20 +209,20 @@ MISTAKES: dict[str, tuple[Callable[[Place], object], list[str]]] = {
             "holds a study of something else",
             "recipe parameters.density: is new, 0.5",
             "votes: was 7, is now 9",
-            "start a new one with another --out",
+            "start a new one with another `out`",
         ],
     ),
     "a folder below a file, with a model that is not there": (
         lose_models_and_folder,
-        ["cannot write into the study folder", "Not a directory; choose another --out"],
+        ["cannot write into the study folder", "Not a directory; choose another `out`"],
     ),
     "a folder where nobody may write": (
         write_to_proc,
-        ["cannot write into the study folder /proc/study", "choose another --out"],
+        ["cannot write into the study folder /proc/study", "choose another `out`"],
     ),
     "a key that is unknown": (
         lambda place: place.edit(trails=3),
-        ["recipe.yml: tune: unknown key `trails`; did you mean `trials`?"],
+        ["recipe.yml, line 17: tune.trails: unknown key; did you mean `trials`?"],
     ),
     "a rule that is unknown": (
         lambda place: place.edit(pick="utopla"),
@@ -228,11 +230,11 @@ MISTAKES: dict[str, tuple[Callable[[Place], object], list[str]]] = {
     ),
     "a sampler that is unknown": (
         lambda place: place.edit(sampler="nsga"),
-        ["tune.sampler: known: gp, tpe, nsga2, random, grid; did you mean `nsga2`?; found 'nsga'"],
+        ["tune.sampler: unknown sampler `nsga`; did you mean `nsga2`?; known: gp, tpe"],
     ),
     "an objective that is unknown": (
         lambda place: place.edit(objectives=["consistency", "agrement"]),
-        ["tune.objectives: known: ", "did you mean `agreement`?"],
+        ["tune.objectives[1]: unknown objective `agrement`; did you mean `agreement`?"],
     ),
 }
 

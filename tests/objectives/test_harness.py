@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from checkpoints import write_checkpoint
+from pydantic import ValidationError
 from scripted import Script
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -19,6 +20,7 @@ from dots_mergekit.objectives.harness import LmEvalScorer
 from dots_mergekit.objectives.queries import Query
 from dots_mergekit.objectives.scores import Generation, Scorer, Scores, SwappableModel
 from dots_mergekit.recipe import Recipe
+from dots_mergekit.schema import problems
 
 ALL = ("consistency", "agreement", "perplexity", "response_perplexity")
 SHORT = Generation(votes=3, temperature=2.0, max_tokens=16, batch_size=8)
@@ -229,8 +231,8 @@ def test_an_objective_that_does_not_exist_is_refused() -> None:
         {"max_tokens": True},
         {"batch_size": "auto"},
         {"instruction": 5},
-        {"order": ()},
-        {"order": ("boxes",)},
+        {"order": []},
+        {"order": ["boxes"]},
         {"order": "boxed"},
         {"regex": "("},
         {"regex": "no group"},
@@ -238,9 +240,14 @@ def test_an_objective_that_does_not_exist_is_refused() -> None:
     ],
 )
 def test_sampling_that_makes_no_sense_is_refused(settings: dict[str, Any]) -> None:
-    (name,) = settings
-    with pytest.raises(DotsError, match=name):
-        Generation(**settings)
+    """In words, at its place, with what was found there."""
+    with pytest.raises(ValidationError) as refused:
+        Generation.model_validate(settings)
+    ((place, message),) = problems(refused.value, Generation, settings)
+    ((name, value),) = settings.items()
+    assert place[0] == name
+    assert "needed" in message or "unknown place of answers `boxes`; did you mean" in message
+    assert repr(value) in message or "boxes" in message
 
 
 def test_scores_are_plain_records() -> None:
