@@ -16,9 +16,22 @@ from pydantic_core import CoreSchema, ErrorDetails, core_schema
 
 from dots_mergekit.messages import did_you_mean
 
-__all__ = ["Location", "OneOf", "Section", "as_tuple", "expected", "problems", "resolved"]
+__all__ = ["Location", "OneOf", "Section", "as_tuple", "expected", "problems", "spell"]
 
 Location = tuple[str | int, ...]
+"""The keys and indices that lead to a place in a text."""
+
+
+def spell(location: Location) -> str:
+    """Spell a place as people write it.
+
+    >>> spell(("models", 0, "parameters", "weight"))
+    'models[0].parameters.weight'
+    """
+    words = ""
+    for step in location:
+        words += f"[{step}]" if isinstance(step, int) else f".{step}" if words else step
+    return words
 
 
 class Section(BaseModel):
@@ -64,7 +77,7 @@ class OneOf:
             return value
         known = ", ".join(self._names)
         if not isinstance(value, str):
-            raise ValueError(f"the name of a {self._what} is needed ({known}); found {value!r}")
+            raise ValueError(f"a name is needed, one of {known}; found {value!r}")
         hint = did_you_mean(value, self._names)
         raise ValueError(f"unknown {self._what} `{value}`{hint}; known: {known}")
 
@@ -136,11 +149,11 @@ def _schema_at(steps: Location, schema: Mapping[str, Any]) -> Mapping[str, Any]:
     for step in steps:
         properties = here.get("properties", {})
         if step in properties:
-            here = resolved(properties[step], schema)
+            here = _resolved(properties[step], schema)
     return here
 
 
-def resolved(part: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str, Any]:
+def _resolved(part: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str, Any]:
     """Look through `... or nothing` and references; what stands nearer wins."""
     options = [option for option in part.get("anyOf", ()) if option.get("type") != "null"]
     if len(options) == 1:

@@ -19,7 +19,7 @@ from dots_mergekit.messages import first_line
 __all__ = [
     "FLOATING",
     "Checkpoint",
-    "Tensor",
+    "StoredTensor",
     "has_non_finite",
     "read_adapter",
     "read_checkpoint",
@@ -48,7 +48,7 @@ _CHUNK = 1 << 24
 
 
 @dataclass(frozen=True)
-class Tensor:
+class StoredTensor:
     """What a file's header says of one tensor.
 
     Attributes:
@@ -85,7 +85,7 @@ class Checkpoint:
     folder: Path
     config: Mapping[str, Any]
     settings: Mapping[str, Any]
-    tensors: Mapping[str, Tensor]
+    tensors: Mapping[str, StoredTensor]
 
     @property
     def architecture(self) -> str:
@@ -148,7 +148,7 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
             yield prefix + str(key), value
 
 
-def read_adapter(name: str, folder: Path) -> dict[str, Tensor]:
+def read_adapter(name: str, folder: Path) -> dict[str, StoredTensor]:
     """Read a LoRA adapter's headers.
 
     Raises:
@@ -192,7 +192,7 @@ def read_json(file: Path) -> Any:
         raise DotsError(f"{file} cannot be read as JSON: {error}") from error
 
 
-def _read_header(file: Path) -> dict[str, Tensor]:
+def _read_header(file: Path) -> dict[str, StoredTensor]:
     """Read names, dtypes and shapes from one weight file.
 
     Raises:
@@ -214,7 +214,7 @@ def _read_header(file: Path) -> dict[str, Tensor]:
             raise DotsError(f"{file} is not a safetensors file: its header is broken") from error
     header.pop("__metadata__", None)
     tensors = {
-        name: Tensor(
+        name: StoredTensor(
             _SAFETENSORS_DTYPES.get(entry["dtype"], entry["dtype"].lower()),
             tuple(entry["shape"]),
             file,
@@ -228,10 +228,10 @@ def _read_header(file: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _read_pickle_header(file: Path) -> dict[str, Tensor]:
+def _read_pickle_header(file: Path) -> dict[str, StoredTensor]:
     """Read names, dtypes and shapes from a `.bin` file, leaving its numbers on disk."""
     return {
-        name: Tensor(str(t.dtype).removeprefix("torch."), tuple(t.shape), file, None)
+        name: StoredTensor(str(t.dtype).removeprefix("torch."), tuple(t.shape), file, None)
         for name, t in _load_pickle(file, "meta").items()
     }
 
@@ -247,7 +247,7 @@ def _load_pickle(file: Path, device: str) -> dict[str, torch.Tensor]:
     return {name: value for name, value in content.items() if isinstance(value, torch.Tensor)}
 
 
-def same_bytes(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> bool:
+def same_bytes(ours: Mapping[str, StoredTensor], theirs: Mapping[str, StoredTensor]) -> bool:
     """Say whether two checkpoints store the same bytes, in whatever files."""
     if {n: (t.dtype, t.shape) for n, t in ours.items()} != {
         n: (t.dtype, t.shape) for n, t in theirs.items()

@@ -11,7 +11,7 @@ from mergekit.common import ModelReference
 from mergekit.io.tasks import GatherTensors, SaveTensor
 from mergekit.merge_methods.base import OptionalTensorPolicy
 
-from dots_mergekit.checking.checkpoints import Checkpoint, Tensor
+from dots_mergekit.checking.checkpoints import Checkpoint, StoredTensor
 
 __all__ = ["Inputs"]
 
@@ -33,7 +33,7 @@ class Inputs:
     name: str
     required: bool
     vocabulary_axis: int | None
-    found: Mapping[str, Tensor | None]
+    found: Mapping[str, StoredTensor | None]
     missing: tuple[str, ...]
     names: frozenset[str]
 
@@ -43,7 +43,7 @@ class Inputs:
         gather = task.tensor_task.gather_tensors
         if not isinstance(gather, GatherTensors):
             gather = gather.gather_tensors  # wrapped, to match vocabularies
-        found: dict[str, Tensor | None] = {}
+        found: dict[str, StoredTensor | None] = {}
         missing = []
         present: list[ModelReference] = []
         looked_for: set[str] = set()
@@ -70,7 +70,7 @@ class Inputs:
         )
 
     @property
-    def tensors(self) -> list[Tensor]:
+    def tensors(self) -> list[StoredTensor]:
         """The stored tensors, without the absent ones."""
         return [tensor for tensor in self.found.values() if tensor is not None]
 

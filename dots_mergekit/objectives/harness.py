@@ -16,7 +16,7 @@ from dots_mergekit.objectives.prompts import render_for, require_room
 from dots_mergekit.objectives.queries import Query
 from dots_mergekit.objectives.sampled import Sampled
 from dots_mergekit.objectives.scores import Generation, Poll, Scores, SwappableModel
-from dots_mergekit.objectives.tasks import evaluate
+from dots_mergekit.objectives.tasks import run_task
 from dots_mergekit.objectives.votes import Votes
 from dots_mergekit.recipe import Recipe
 
@@ -164,7 +164,7 @@ def sample(
     }
     with torch.random.fork_rng(range(torch.cuda.device_count())):
         torch.manual_seed(seed)
-        metrics, samples = evaluate(lm, Votes({"metadata": metadata}, equal))
+        metrics, samples = run_task(lm, Votes({"metadata": metadata}, equal))
     responses = [entry["resps"][0] for entry in samples]
     tokens, truncated = _count(lm, responses, generation.max_tokens)
     return Sampled(

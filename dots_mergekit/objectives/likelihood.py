@@ -13,14 +13,14 @@ from lm_eval.api.metrics import mean
 from dots_mergekit.objectives.prompts import messages
 from dots_mergekit.objectives.queries import Query
 from dots_mergekit.objectives.sampled import Sampled
-from dots_mergekit.objectives.tasks import QueryTask, evaluate
+from dots_mergekit.objectives.tasks import QueryTask, run_task
 
 __all__ = ["perplexity", "response_perplexity"]
 
 
 def perplexity(sampled: Sampled) -> float:
     """Give exp(mean over queries of a token's mean loss) of the prompts."""
-    _, samples = evaluate(sampled.lm, _PromptLikelihood(sampled.queries, sampled.instruction))
+    _, samples = run_task(sampled.lm, _PromptLikelihood(sampled.queries, sampled.instruction))
     losses = [
         -sample["log_likelihood"] / _count_scored(sampled.lm, "", prompt)
         for prompt, sample in zip(sampled.prompts, samples, strict=True)
@@ -42,7 +42,7 @@ def response_perplexity(sampled: Sampled) -> float:
     if not lengths:
         return math.inf
     pairs = [(sampled.queries[index], text) for index, text in lengths]
-    _, samples = evaluate(sampled.lm, _ResponseLikelihood(pairs, sampled.instruction))
+    _, samples = run_task(sampled.lm, _ResponseLikelihood(pairs, sampled.instruction))
     losses = {
         pair: -sample["log_likelihood"] / length
         for (pair, length), sample in zip(lengths.items(), samples, strict=True)

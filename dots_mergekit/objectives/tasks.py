@@ -12,7 +12,7 @@ from lm_eval.api.task import ConfigurableTask
 from dots_mergekit.logs import mute
 from dots_mergekit.objectives.prompts import has_template, render
 
-__all__ = ["QueryTask", "evaluate"]
+__all__ = ["QueryTask", "run_task"]
 
 _SPLIT = "test"
 
@@ -52,7 +52,7 @@ class QueryTask(ConfigurableTask):  # type: ignore[misc]  # lm-eval has no types
         return render(chat, chat_template if apply_chat_template else None)
 
 
-def evaluate(lm: Any, task: QueryTask) -> tuple[dict[str, float], list[dict[str, Any]]]:
+def run_task(lm: Any, task: QueryTask) -> tuple[dict[str, float], list[dict[str, Any]]]:
     """Run a task; give its metrics by name, and its samples in the order of its documents.
 
     With `lm_eval.evaluate`: `simple_evaluate` calls it too, and then asks pip and git about

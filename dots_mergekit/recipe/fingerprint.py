@@ -12,8 +12,9 @@ from typing import Any
 import huggingface_hub
 
 from dots_mergekit.recipe import Recipe
-from dots_mergekit.recipe.places import spell, with_paths
+from dots_mergekit.recipe.places import with_paths
 from dots_mergekit.recipe.schema import TUNE
+from dots_mergekit.schema import spell
 
 __all__ = [
     "differences",

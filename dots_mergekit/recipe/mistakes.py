@@ -11,14 +11,9 @@ from mergekit.merge_methods.base import MergeMethodSpec, ParameterScope, Paramet
 from pydantic import ValidationError
 
 from dots_mergekit.messages import did_you_mean
-from dots_mergekit.recipe.places import (
-    Location,
-    copy_plain,
-    descend,
-    parameter_holders,
-    spell,
-)
+from dots_mergekit.recipe.places import copy_plain, descend, parameter_holders
 from dots_mergekit.recipe.schema import TUNE, children, parameter, refusal
+from dots_mergekit.schema import Location, spell
 
 __all__ = ["find_mistakes"]
 

@@ -14,10 +14,10 @@ from pydantic import ValidationError
 
 from dots_mergekit.messages import shortest_ends
 from dots_mergekit.recipe.schema import children, meant, options
+from dots_mergekit.schema import Location
 
 __all__ = [
     "Group",
-    "Location",
     "copy_plain",
     "descend",
     "filters",
@@ -28,24 +28,8 @@ __all__ = [
     "parameter_holders",
     "parameters_at",
     "reference",
-    "spell",
     "with_paths",
 ]
-
-Location = tuple[str | int, ...]
-"""The keys and indices that lead to a place in a recipe's content."""
-
-
-def spell(location: Location) -> str:
-    """Spell a place in a recipe as people write it.
-
-    >>> spell(("models", 0, "parameters", "weight"))
-    'models[0].parameters.weight'
-    """
-    words = ""
-    for step in location:
-        words += f"[{step}]" if isinstance(step, int) else f".{step}" if words else step
-    return words
 
 
 def descend(content: Any, location: Iterable[str | int]) -> Any:

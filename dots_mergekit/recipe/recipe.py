@@ -19,7 +19,6 @@ from dots_mergekit.files import write_text
 from dots_mergekit.messages import did_you_mean
 from dots_mergekit.recipe.mistakes import find_mistakes
 from dots_mergekit.recipe.places import (
-    Location,
     copy_plain,
     descend,
     groups,
@@ -32,6 +31,7 @@ from dots_mergekit.recipe.respell import respell
 from dots_mergekit.recipe.schema import TUNE, method_spec, parameter, refusal
 from dots_mergekit.recipe.text import Document, read_document
 from dots_mergekit.recipe.weights import find_slots
+from dots_mergekit.schema import Location
 
 __all__ = ["Recipe"]
 

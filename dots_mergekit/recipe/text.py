@@ -9,7 +9,8 @@ from typing import Any
 import yaml
 
 from dots_mergekit.errors import RecipeError
-from dots_mergekit.recipe.places import Location, copy_plain
+from dots_mergekit.recipe.places import copy_plain
+from dots_mergekit.schema import Location
 
 __all__ = ["Document", "read_document"]
 

@@ -7,14 +7,8 @@ from typing import Any
 
 from mergekit.merge_methods.base import ParameterScope, ParameterSpec
 
-from dots_mergekit.recipe.places import (
-    Group,
-    Location,
-    groups,
-    matches_all,
-    names,
-    parameters_at,
-)
+from dots_mergekit.recipe.places import Group, groups, matches_all, names, parameters_at
+from dots_mergekit.schema import Location
 
 __all__ = ["find_slots"]
 

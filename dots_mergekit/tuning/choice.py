@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from dots_mergekit.errors import DotsError
 from dots_mergekit.objectives.scores import Scores
 from dots_mergekit.tuning.collapse import LIMITS, rejection
-from dots_mergekit.tuning.front import Directions, Values, as_gains, pareto_front
+from dots_mergekit.tuning.front import Directions, ObjectiveValues, as_gains, pareto_front
 
 __all__ = ["RULES", "Rule", "pick", "ranking", "require_rule"]
 
@@ -33,10 +33,12 @@ class Rule:
 
     says: str
     needs: tuple[tuple[str, ...], ...]
-    merit: Callable[[Sequence[Values], Directions], list[Merit]]
+    merit: Callable[[Sequence[ObjectiveValues], Directions], list[Merit]]
 
 
-def _normalised(points: Sequence[Values], directions: Directions) -> list[tuple[float, ...]]:
+def _normalised(
+    points: Sequence[ObjectiveValues], directions: Directions
+) -> list[tuple[float, ...]]:
     """Scale each objective so that the front spans 0 (worst) to 1 (best)."""
     gains = [as_gains(point, directions) for point in points]
     on_front = [gains[index] for index in pareto_front(points, directions)]
@@ -50,21 +52,21 @@ def _normalised(points: Sequence[Values], directions: Directions) -> list[tuple[
     ]
 
 
-def _knee(points: Sequence[Values], directions: Directions) -> list[Merit]:
+def _knee(points: Sequence[ObjectiveValues], directions: Directions) -> list[Merit]:
     """Distance above the plane through the ends of the normalised front: (Σx − 1) / √m."""
     return [((sum(x) - 1.0) / math.sqrt(len(x)), max(x)) for x in _normalised(points, directions)]
 
 
-def _utopia(points: Sequence[Values], directions: Directions) -> list[Merit]:
+def _utopia(points: Sequence[ObjectiveValues], directions: Directions) -> list[Merit]:
     """Nearness to the point that is best in everything: −‖1 − x‖₂, x normalised."""
     ideal = [max(x) for x in zip(*_normalised(points, directions), strict=True)]
     return [(-math.dist(x, ideal), sum(x)) for x in _normalised(points, directions)]
 
 
-def _sum_of(*names: str) -> Callable[[Sequence[Values], Directions], list[Merit]]:
+def _sum_of(*names: str) -> Callable[[Sequence[ObjectiveValues], Directions], list[Merit]]:
     """Prefer the largest plain sum of some objectives; the others decide between equals."""
 
-    def merit(points: Sequence[Values], directions: Directions) -> list[Merit]:
+    def merit(points: Sequence[ObjectiveValues], directions: Directions) -> list[Merit]:
         rest = _normalised(points, directions)
         return [
             (sum(point[name] for name in names), sum(x))
@@ -74,7 +76,7 @@ def _sum_of(*names: str) -> Callable[[Sequence[Values], Directions], list[Merit]
     return merit
 
 
-def _perplexity_within(points: Sequence[Values], directions: Directions) -> list[Merit]:
+def _perplexity_within(points: Sequence[ObjectiveValues], directions: Directions) -> list[Merit]:
     """Lowest perplexity among those at most 0.02 under the best consistency."""
     measure = next(name for name in _PERPLEXITIES if name in directions)
     floor = max(point["consistency"] for point in points) - _WITHIN

@@ -5,16 +5,23 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 
-__all__ = ["Directions", "Values", "as_gains", "hypervolume", "pareto_front", "worst_point"]
+__all__ = [
+    "Directions",
+    "ObjectiveValues",
+    "as_gains",
+    "hypervolume",
+    "pareto_front",
+    "worst_point",
+]
 
-Values = Mapping[str, float]
+ObjectiveValues = Mapping[str, float]
 """The values of one point, by objective."""
 
 Directions = Mapping[str, str]
 """`maximize` or `minimize`, for each objective that counts."""
 
 
-def pareto_front(points: Sequence[Values], directions: Directions) -> list[int]:
+def pareto_front(points: Sequence[ObjectiveValues], directions: Directions) -> list[int]:
     """Find the points that no other point beats.
 
     One point beats another when it is at least as good in every objective and better in one.
@@ -38,7 +45,7 @@ def pareto_front(points: Sequence[Values], directions: Directions) -> list[int]:
     ]
 
 
-def worst_point(points: Sequence[Values], directions: Directions) -> dict[str, float]:
+def worst_point(points: Sequence[ObjectiveValues], directions: Directions) -> dict[str, float]:
     """Give the worst value seen in each objective: a reference for `hypervolume`."""
     return {
         name: (min if direction == "maximize" else max)(point[name] for point in points)
@@ -46,7 +53,9 @@ def worst_point(points: Sequence[Values], directions: Directions) -> dict[str, f
     }
 
 
-def hypervolume(points: Sequence[Values], directions: Directions, reference: Values) -> float:
+def hypervolume(
+    points: Sequence[ObjectiveValues], directions: Directions, reference: ObjectiveValues
+) -> float:
     """Measure the region between a reference point and the front, exactly.
 
     The Lebesgue measure of everything that is better than `reference` and not better than
@@ -80,7 +89,7 @@ def _union_of_boxes(boxes: Sequence[tuple[float, ...]]) -> float:
     return total
 
 
-def as_gains(point: Values, directions: Directions) -> tuple[float, ...]:
+def as_gains(point: ObjectiveValues, directions: Directions) -> tuple[float, ...]:
     """Turn the objectives into numbers of which more is better."""
     return tuple(
         point[name] if direction == "maximize" else -point[name]

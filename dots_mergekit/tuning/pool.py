@@ -16,12 +16,12 @@ from pydantic import Field, ValidationError
 from dots_mergekit.answers.vote import Vote
 from dots_mergekit.errors import DotsError
 from dots_mergekit.objectives.queries import Prompt, Query
-from dots_mergekit.schema import OneOf, Section, problems
+from dots_mergekit.schema import OneOf, Section, problems, spell
 from dots_mergekit.tuning.sources import load_queries
 
-__all__ = ["SELECTIONS", "PoolSettings", "load_candidates", "read_settings", "select_pool"]
+__all__ = ["POOL_SELECTIONS", "PoolSettings", "load_candidates", "read_settings", "select_pool"]
 
-SELECTIONS = ("difficulty", "random", "all")
+POOL_SELECTIONS = ("difficulty", "random", "all")
 """How a pool is chosen from its candidates."""
 
 # Candidates for each query of the pool, where nothing else is said: with 5 votes of two sources
@@ -47,7 +47,7 @@ class PoolSettings(Section):
     """The split of a Hugging Face dataset; needed where it has several."""
     size: int = Field(default=64, ge=1)
     """Queries in the pool; `selection: all` passes over it."""
-    selection: Annotated[str, OneOf(SELECTIONS, "selection")] = "difficulty"
+    selection: Annotated[str, OneOf(POOL_SELECTIONS, "selection")] = "difficulty"
     """How the pool is chosen: `difficulty` as in the paper, `random`, or `all`."""
     candidates: int | None = Field(default=None, ge=1)
     """How many queries, drawn at random, the sources vote on before the pool is chosen by
@@ -71,7 +71,7 @@ def read_settings(content: Mapping[str, Any]) -> PoolSettings:
     except ValidationError as error:
         wrong = problems(error, PoolSettings, content)
         raise DotsError(
-            "\n".join(f"`{'.'.join(map(str, place))}`: {message}" for place, message in wrong)
+            "\n".join(f"`{spell(place)}`: {message}" for place, message in wrong)
         ) from error
 
 

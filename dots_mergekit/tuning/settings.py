@@ -24,9 +24,8 @@ from dots_mergekit.messages import did_you_mean
 from dots_mergekit.objectives import DIRECTIONS
 from dots_mergekit.objectives.scores import Generation
 from dots_mergekit.recipe import Recipe
-from dots_mergekit.recipe.places import spell
 from dots_mergekit.recipe.schema import TUNE
-from dots_mergekit.schema import OneOf, as_tuple, problems
+from dots_mergekit.schema import OneOf, as_tuple, problems, spell
 from dots_mergekit.tuning.choice import RULES, require_rule
 from dots_mergekit.tuning.pool import PoolSettings
 from dots_mergekit.tuning.samplers import SAMPLERS
@@ -114,13 +113,14 @@ class Settings(Generation):
         Discriminator(_kind),
     ] = Field(default=(0.5, 2.0), validate_default=True)
     """Where each λ is searched: [low, high], or a range by the name of a λ or of a model."""
-    density: (
+    density: Annotated[
         Annotated[
             Annotated[_Densities, Tag("pair")] | Annotated[dict[str, _Densities], Tag("mapping")],
             Discriminator(_kind),
         ]
-        | None
-    ) = None
+        | None,
+        BeforeValidator(lambda value: None if value is False else value),
+    ] = None
     """Search the density, too: [low, high] for all models or by the name of each, in steps of
     0.05; the recipe's own where nothing is said."""
     objectives: Annotated[

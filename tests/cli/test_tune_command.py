@@ -157,9 +157,7 @@ NO_COLUMN = {"question": "1+1=?", "id": "a"}
 MISTAKES: dict[str, tuple[Callable[[Place], object], list[str]]] = {
     "no queries": (
         lambda place: place.edit(queries=None),
-        [
-            "recipe.yml, line 11: tune.queries: this is missing: where the questions come from: a file"
-        ],
+        ["recipe.yml, line 11: tune.queries: this is missing: where the questions come from"],
     ),
     "an empty pool": (
         lambda place: place.ask(),

@@ -6,7 +6,8 @@ from pair import PAIR, of
 
 from dots_mergekit.recipe import Recipe
 from dots_mergekit.recipe.mergekit import configuration
-from dots_mergekit.recipe.places import filters, spell, with_paths
+from dots_mergekit.recipe.places import filters, with_paths
+from dots_mergekit.schema import spell
 
 
 def test_models_are_in_order_and_have_short_names() -> None:
