@@ -1,0 +1,148 @@
+"""The ground that all rooms stand on: words, sections, logs, progress."""
+
+from __future__ import annotations
+
+import io
+import logging
+import sys
+from typing import Annotated
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import Field, ValidationError
+
+from dots_mergekit.logs import calm, mute
+from dots_mergekit.messages import (
+    and_more,
+    did_you_mean,
+    first_line,
+    markdown_table,
+    shortest_ends,
+)
+from dots_mergekit.progress import Bars, Progress, Silent
+from dots_mergekit.schema import OneOf, Section, problems
+
+
+@pytest.mark.parametrize("message", ["", "\n", "  \n\t\n"])
+def test_an_error_without_words_is_told_by_its_kind(message: str) -> None:
+    assert first_line(ValueError(message)) == "ValueError"
+
+
+@given(st.text())
+def test_the_first_line_is_one_line_and_never_empty(message: str) -> None:
+    told = first_line(RuntimeError(message))
+    assert told.strip() == told and len(told.splitlines()) == 1
+
+
+def test_a_word_that_is_like_none_has_no_suggestion() -> None:
+    assert did_you_mean("λ", []) == did_you_mean(3, ["density"]) == ""
+
+
+@given(st.lists(st.lists(st.sampled_from("abc"), min_size=1, max_size=4), max_size=6))
+def test_short_names_are_ends_of_their_paths_and_differ_where_the_paths_do(
+    paths: list[list[str]],
+) -> None:
+    spelled = {index: "/".join(parts) for index, parts in enumerate(paths)}
+    found = shortest_ends(spelled)
+    for one, name in found.items():
+        assert spelled[one].endswith(name)
+        for other, another in found.items():
+            assert one == other or name != another or spelled[one] == spelled[other]
+
+
+def test_what_is_not_listed_is_counted() -> None:
+    assert and_more(["a"]) == ""
+    assert and_more(["a", "b", "c", "d"], shown=3) == " and 1 more"
+
+
+def test_a_table_has_as_many_rules_as_titles() -> None:
+    lines = markdown_table(["a", "b", "c"], [["1", "2", "3"]]).splitlines()
+    assert [line.count("|") for line in lines] == [4, 4, 4]
+
+
+class Inner(Section):
+    """A section in a section."""
+
+    size: int = Field(default=1, ge=1)
+    """How many."""
+
+
+class Outer(Section):
+    """A section."""
+
+    name: Annotated[str, OneOf({"one": 1, "two": 2}, "number")]
+    """Which."""
+    inner: Inner = Inner()
+    """More of it."""
+    share: float = Field(default=0.5, gt=0, le=1)
+    """In (0, 1]."""
+
+
+def wrong(content: object) -> dict[tuple[str | int, ...], str]:
+    with pytest.raises(ValidationError) as refused:
+        Outer.model_validate(content)
+    return dict(problems(refused.value, Outer, content))
+
+
+def test_a_section_says_everything_that_is_wrong_where_it_stands() -> None:
+    assert wrong({"name": "tow", "inner": {"size": 0, "sice": 2}, "share": True}) == {
+        ("name",): "unknown number `tow`; did you mean `two`?; known: one, two",
+        ("inner", "size"): "a whole number of at least 1 is needed; found 0",
+        ("inner", "sice"): "unknown key; did you mean `size`?; known here: size",
+        ("share",): "a number above 0 and at most 1 is needed; found True",
+    }
+
+
+def test_what_is_missing_is_told_with_what_it_is_for() -> None:
+    assert wrong({}) == wrong({"name": None}) == {("name",): "this is missing: which."}
+
+
+def test_a_long_value_is_not_shown_whole() -> None:
+    (message,) = wrong({"name": "one", "share": "x" * 5000}).values()
+    assert len(message) < 200 and message.endswith("...")
+
+
+def test_libraries_are_calm_for_a_while_and_then_as_they_were() -> None:
+    logger = logging.getLogger("lm_eval")
+    before = logger.level
+    logger.setLevel(logging.DEBUG)
+    try:
+        with calm():
+            assert logger.level == logging.ERROR
+        assert logger.level == logging.DEBUG
+        with calm(verbose=True):
+            assert logger.level == logging.DEBUG
+        with pytest.raises(RuntimeError), calm():
+            raise RuntimeError
+        assert logger.level == logging.DEBUG
+    finally:
+        logger.setLevel(before)
+
+
+def test_a_mute_block_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    with mute():
+        print("bar")
+        print("hint", file=sys.stderr)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_bars_show_stages_results_and_notes(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", screen)
+    with Bars(verbose=True) as bars:
+        bars.begin("search", 3, 1)
+        bars.advance("trial 2: consistency 0.9")
+        bars.note("look here")
+        bars.begin("confirmation", 1, 0)
+    shown = screen.getvalue()
+    for part in ("search", "2/3", "trial 2: consistency 0.9", "note: look here", "confirmation"):
+        assert part in shown
+
+
+@pytest.mark.parametrize("progress", [Silent(), Bars()])
+def test_progress_may_be_closed_at_any_time(progress: Silent | Bars) -> None:
+    told: Progress = progress
+    assert told is progress
+    progress.close()
+    progress.close()
