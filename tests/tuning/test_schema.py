@@ -95,5 +95,14 @@ def test_readmes_table_is_made_from_the_schema() -> None:
     assert table() in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
+def test_readme_names_every_key_of_the_queries_with_its_default() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    start = text.index("`queries` takes a mapping, too")
+    told = text[start : text.index("All mistakes", start)]
+    for key, part in recipe_schema()["$defs"]["PoolSettings"]["properties"].items():
+        default = part.get("default")
+        assert (f"`{key}` ({default}" if default is not None else f"`{key}`") in told
+
+
 if __name__ == "__main__":
     print(table())
