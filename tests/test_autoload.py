@@ -327,7 +327,11 @@ def test_nothing_but_our_two_modules_is_imported_at_start_up(
         return {line.split("|")[-1].strip() for line in report.splitlines()}
 
     ours = imported(bare) - imported(make(tmp_path / "without"))
-    assert ours - {"__future__"} == {"dots_mergekit", "dots_mergekit.autoload"}
+    # Python 3.13 reads every `.pth` file by that codec.
+    assert ours - {"__future__", "encodings.utf_8_sig"} == {
+        "dots_mergekit",
+        "dots_mergekit.autoload",
+    }
 
 
 def test_start_up_is_silent_where_nothing_else_is_installed(bare: Environment) -> None:

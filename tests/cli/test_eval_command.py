@@ -33,6 +33,8 @@ def test_a_process_that_is_interrupted_says_how_to_go_on(tmp_path: Path) -> None
         env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"},
         stderr=subprocess.PIPE,
         text=True,
+        # A shell lets what it runs in the background ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     while not list(out.glob("*/results_*")) and process.poll() is None:
         time.sleep(0.05)

@@ -288,7 +288,13 @@ def test_modules(world: dict[str, Path], tmp_path: Path) -> None:
     assert_same(read_tensors(tmp_path / "out"), expected(world["base"], [world["sft"]], [1.0]))
 
 
-@pytest.mark.parametrize("lazy_unpickle", [False, True])
+# mergekit 0.1.5 reads names out of pickles by hand, and Python 3.13 writes them another way.
+LAZY = pytest.param(
+    True, marks=pytest.mark.xfail(sys.version_info >= (3, 13), reason="mergekit 0.1.5, Python 3.13")
+)
+
+
+@pytest.mark.parametrize("lazy_unpickle", [False, LAZY])
 def test_sharded_and_bin_checkpoints(
     world: dict[str, Path], tmp_path: Path, lazy_unpickle: bool
 ) -> None:

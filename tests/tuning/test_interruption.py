@@ -55,6 +55,11 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "recipe.yml"
 
 
+def heed_ctrl_c() -> None:
+    """Undo what a shell does to what it runs in the background: there SIGINT is ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start(recipe: Path, out: Path) -> subprocess.Popen[bytes]:
     """Start the real command in a process group of its own, as a shell does."""
     with out.with_suffix(".log").open("ab") as log:
@@ -64,6 +69,7 @@ def start(recipe: Path, out: Path) -> subprocess.Popen[bytes]:
             stdout=log,
             stderr=log,
             start_new_session=True,
+            preexec_fn=heed_ctrl_c,
         )
 
 
@@ -86,7 +92,7 @@ def confirming(out: Path) -> bool:
         return False
     with sqlite3.connect(f"file:{out / 'study.db'}?mode=ro", uri=True) as database:
         keys = database.execute("select key from study_user_attributes").fetchall()
-    return any(key.startswith("confirmation of trial") for (key,) in keys)
+    return any(key.startswith("second look") for (key,) in keys)
 
 
 def trials(out: Path) -> list[Mapping[str, str]]:
