@@ -7,6 +7,7 @@ Keywords have the names of the commands' options, and of the keys of `tune:`. Re
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -171,16 +172,11 @@ def tune(
             if merge is None:  # which is quicker to find out than what follows
                 require_writable(Path(out), "study folder")
             notes = _require_mergeable(loaded, told, out=merge, **target)
+            opened = functools.partial(_open_scorer, stack, loaded, asked, out, backend, options)
             outcome = search(
-                loaded,
-                asked,
-                lambda: _open_scorer(stack, loaded, asked, out, backend, options),
-                out,
-                storage=storage,
-                backend=backend,
-                notes=notes,
-                progress=told,
-            )
+                loaded, asked, opened, out,
+                storage=storage, backend=backend, notes=notes, progress=told,
+            )  # fmt: skip
             stack.close()
             write_report(outcome, gpus=gpus(backend, **options))
             if merge is not None:
