@@ -23,7 +23,9 @@ def wait_passively() -> None:
 
     Read when torch is imported; without effect afterwards.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if "OMP_WAIT_POLICY" in os.environ:
+        return
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
     os.environ.setdefault("GOMP_SPINCOUNT", "0")  # GNU's, of torch's wheels
     os.environ.setdefault("KMP_BLOCKTIME", "0")  # LLVM's and Intel's
 

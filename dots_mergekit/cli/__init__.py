@@ -24,9 +24,16 @@ __all__ = [
 ]
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser that says it when its help cannot be written."""
+
+    def print_help(self, file: object = None) -> None:
+        say(self.format_help(), end="")
+
+
 def make_parser(program: str, description: str, epilog: str) -> argparse.ArgumentParser:
     """Make a parser that prints what it is given as it stands."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=program,
         description=description,
         epilog=epilog,

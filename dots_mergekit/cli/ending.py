@@ -122,9 +122,9 @@ def _log(name: str, error: Exception) -> str:
     for package in ("dots-mergekit", "mergekit", "torch", "transformers", "lm-eval", "optuna"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions.append(f"{package} {importlib.metadata.version(package)}")
-    lines = [" ".join(sys.argv), os.getcwd(), *versions, "", *traceback.format_exception(error)]
+    trace = "".join(traceback.format_exception(error))
     # A storage's URL may hold a password.
-    text = re.sub(r"://[^/@\s]+@", "://...@", "\n".join(lines))
+    text = re.sub(r"://[^/@\s]+@", "://...@", "\n".join([" ".join(sys.argv), *versions, trace]))
     try:
         number, path = tempfile.mkstemp(prefix=f"{name}-", suffix=".log")
         with open(number, "w", encoding="utf-8", errors="backslashreplace") as file:

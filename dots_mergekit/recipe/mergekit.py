@@ -24,7 +24,7 @@ from dots_mergekit.files import reason, spell_path
 from dots_mergekit.messages import first_line
 from dots_mergekit.recipe.recipe import Recipe
 from dots_mergekit.recipe.schema import TUNE
-from dots_mergekit.recipe.target import Target
+from dots_mergekit.recipe.target import Target, unwritable
 from dots_mergekit.schema import spell
 
 __all__ = ["configuration", "plan", "write_merge"]
@@ -128,11 +128,7 @@ def _refused(recipe: Recipe, folder: str | os.PathLike[str], error: Exception) -
     number = re.search(r"\(os error (\d+)\)", str(error))
     code = int(number[1]) if number else getattr(error, "errno", None)
     if code in _FULL:
-        said = os.strerror(code)
-        return DotsError(
-            f"cannot write the merge into {spell_path(folder)}: {said}; make room there, or choose "
-            "another folder (what was there is as it was)"
-        )
+        return DotsError(unwritable(folder, os.strerror(code)))
     if isinstance(error, ValidationError):
         said = "; ".join(f"{spell(one['loc'])}: {one['msg']}" for one in error.errors())
     elif isinstance(error, OSError) and error.filename is not None:

@@ -22,7 +22,7 @@ from dots_mergekit.messages import and_more
 from dots_mergekit.recipe.places import reference
 from dots_mergekit.recipe.recipe import Recipe
 
-__all__ = ["Target"]
+__all__ = ["Target", "unwritable"]
 
 # What a folder with a model consists of: what mergekit, transformers and the Hub's client write.
 _OF_A_MODEL = re.compile(
@@ -92,12 +92,12 @@ class Target:
         Raises:
             DotsError: There is a `problem`, or the system refuses what has to be done.
         """
-        if problem := self.problem():
-            raise DotsError(problem)
-        place = _resolved(self.folder)
         try:
+            place = _resolved(self.folder)
+            _clear_up(place)  # first, for it may bring an older model back
+            if problem := self.problem():
+                raise DotsError(problem)
             place.parent.mkdir(parents=True, exist_ok=True)
-            _clear_up(place)
             with _building(place) as building:
                 # The name is part of the model card.
                 new = building / _NEW / (self.folder.name or place.name)
@@ -108,11 +108,8 @@ class Target:
                 if problem := self.problem():  # somebody else was quicker
                     raise DotsError(problem)
                 _put(new, place, building)
-        except OSError as error:
-            raise DotsError(
-                f"cannot write the merge into {spell_path(self.folder)}: {reason(error)}; make "
-                "room there, or choose another folder (what was there is as it was)"
-            ) from error
+        except (OSError, ValueError) as error:
+            raise DotsError(unwritable(self.folder, reason(error))) from error
 
     def _problem(self) -> str | None:
         shown = spell_path(self.folder)
@@ -147,6 +144,14 @@ class Target:
         return None
 
 
+def unwritable(folder: str | os.PathLike[str], why: str) -> str:
+    """Say that a merge could not be written to its end."""
+    return (
+        f"cannot write the merge into {spell_path(folder)}: {why}; make room there, or choose "
+        "another folder (what was there is as it was)"
+    )
+
+
 def _inputs(recipe: Recipe) -> dict[str, Path]:
     """Give the folder of each model, adapter and tokenizer of a recipe that is on this machine."""
     tokenizer = recipe.content.get("tokenizer")
@@ -172,10 +177,9 @@ def _inputs(recipe: Recipe) -> dict[str, Path]:
 def _overlap(place: Path, source: Path) -> str | None:
     """Say how a target and an input lie to each other, by whatever names; None if apart."""
     source = _resolved(source)
-    own, other = _lineage(place), _lineage(source)
-    if _identity(source) in own:
-        return "is" if own[:1] == other[:1] else "lies inside"
-    if _identity(place) in other:
+    if _identity(source) in _lineage(place):
+        return "is" if _identity(source) == _identity(place) else "lies inside"
+    if _identity(place) in _lineage(source):
         return "contains"
     with contextlib.suppress(OSError):
         for entry in source.iterdir():  # a model may be a folder of links
@@ -207,9 +211,11 @@ def _resolved(path: Path) -> Path:
 
 def _entries(place: Path) -> list[str]:
     """List what a folder holds, our own leftovers aside; nothing where there is no folder."""
-    if not place.is_dir():
-        return []
-    return sorted(name for name in os.listdir(place) if not _BUILDING.fullmatch(name))
+    return sorted(name for name in _names(place) if not _BUILDING.fullmatch(name))
+
+
+def _names(folder: Path) -> list[str]:
+    return os.listdir(folder) if folder.is_dir() else []
 
 
 @contextlib.contextmanager
@@ -242,7 +248,7 @@ def _clear_up(place: Path) -> None:
     """Remove what merges left that were killed; an old model among it goes back into its place."""
     begin = f".{place.name[:40]}."
     for folder in (place.parent, place):
-        for name in os.listdir(folder) if folder.is_dir() else ():
+        for name in _names(folder):
             building = folder / name
             if not (_BUILDING.fullmatch(name) and name.startswith(begin)):
                 continue
