@@ -211,7 +211,7 @@ NO_PLACES: Mapping[str, tuple[Callable[[Path], Path], str, str, str]] = {
 def test_what_can_hold_no_file_is_named_whoever_asks(tmp_path: Path, place: str) -> None:
     make, *said = NO_PLACES[place]
     path = make(tmp_path)
-    asked = (
+    asked: tuple[Callable[[], None], ...] = (
         lambda: write_bytes(path, b"content"),
         lambda: require_readable(path, "recipe"),
         lambda: require_writable(path, "study folder"),

@@ -131,6 +131,12 @@ def test_an_error_that_cannot_be_said_keeps_its_code(monkeypatch: pytest.MonkeyP
     assert failing(DotsError("this is wrong"))() == 2
 
 
+def written(stream: object) -> bytes:
+    """What a stream of a test holds."""
+    assert isinstance(stream, io.TextIOWrapper) and isinstance(stream.buffer, io.BytesIO)
+    return stream.buffer.getvalue()
+
+
 @pytest.mark.parametrize(
     ("encoding", "shown"),
     [
@@ -148,14 +154,14 @@ def test_what_an_encoding_lacks_is_spelled_with_what_it_has(
     work = ending(lambda: say("λ ≥ 0, ±1 × 2, 漢"))
     assert work() == 0
     assert failing(DotsError("λ ≥ 0, ±1 × 2, 漢"))() == 2
-    assert sys.stdout.buffer.getvalue().decode(encoding) == f"{shown}\n"  # type: ignore[attr-defined]
-    assert sys.stderr.buffer.getvalue().decode(encoding) == f"error: {shown}\n"  # type: ignore[attr-defined]
+    assert written(sys.stdout).decode(encoding) == f"{shown}\n"
+    assert written(sys.stderr).decode(encoding) == f"error: {shown}\n"
 
 
 def test_a_name_that_is_no_text_can_be_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="utf-8"))
     assert ending(lambda: say(os.fsdecode(b"r\xe9sum\xe9")))() == 0
-    assert sys.stdout.buffer.getvalue() == b"r\\udce9sum\\udce9\n"  # type: ignore[attr-defined]
+    assert written(sys.stdout) == b"r\\udce9sum\\udce9\n"
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
@@ -166,7 +172,7 @@ def test_help_can_be_read_in_every_encoding(
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding=encoding))
     with pytest.raises(SystemExit, match="0"):
         COMMANDS[name](["--help"])
-    text = sys.stdout.buffer.getvalue().decode(encoding)  # type: ignore[attr-defined]
+    text = written(sys.stdout).decode(encoding)
     assert "exit codes:" in text and "1 a fault of ours" in text
 
 

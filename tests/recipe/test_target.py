@@ -17,6 +17,7 @@ from pathlib import Path
 import filelock
 import pytest
 from checkpoints import read_tensors, write_triple
+from mergekit.merge import run_merge
 
 from dots_mergekit.errors import DotsError
 from dots_mergekit.recipe import Recipe
@@ -371,7 +372,7 @@ def test_what_a_killed_merge_leaves_is_removed_by_the_next(
 def test_of_two_merges_to_one_place_the_second_is_refused(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = room.run_merge
+    run = run_merge
 
     def slow(config: object, out: str, *rest: object, **options: object) -> None:
         monkeypatch.setattr(room, "run_merge", run)
