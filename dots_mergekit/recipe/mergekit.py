@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -111,23 +112,53 @@ def write_merge(
             lora_merge_cache=os.fspath(adapters),
         )
         try:
-            run_merge(config, os.fspath(new), options, config_source=recipe.text)
+            with _only_logged() as logged:
+                run_merge(config, os.fspath(new), options, config_source=recipe.text)
         except DotsError:
             raise
         except Exception as error:  # whatever the libraries that it calls raise; tokenizers: this
             raise _refused(recipe, folder, error) from error
+        for unsaid in filter(_is_full, logged):
+            raise _refused(recipe, folder, unsaid) from unsaid
 
 
 # No room on the device, in the quota, or in a file; a device that became read-only.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
-def _refused(recipe: Recipe, folder: str | os.PathLike[str], error: Exception) -> DotsError:
-    """Say what mergekit ended with: the disk's fault, or the inputs'."""
-    # Rust's, of safetensors: "... No space left on device (os error 28)".
+def _code(error: BaseException) -> int | None:
+    """Give the system's number of an error; Rust, which safetensors is in, writes it at the end."""
     number = re.search(r"\(os error (\d+)\)", str(error))
     code = int(number[1]) if number else getattr(error, "errno", None)
-    if code in _FULL:
+    return code if isinstance(code, int) else None
+
+
+def _is_full(error: BaseException) -> bool:
+    return _code(error) in _FULL
+
+
+@contextlib.contextmanager
+def _only_logged() -> Iterator[list[BaseException]]:
+    """Collect the errors that mergekit logs and goes on from: a tokenizer that it cannot copy."""
+    logged: list[BaseException] = []
+
+    def keep(record: logging.LogRecord) -> bool:
+        if record.exc_info and record.exc_info[1] is not None:
+            logged.append(record.exc_info[1])
+        return True
+
+    logger = logging.getLogger(run_merge.__module__)
+    logger.addFilter(keep)
+    try:
+        yield logged
+    finally:
+        logger.removeFilter(keep)
+
+
+def _refused(recipe: Recipe, folder: str | os.PathLike[str], error: BaseException) -> DotsError:
+    """Say what mergekit ended with: the disk's fault, or the inputs'."""
+    code = _code(error)
+    if code is not None and code in _FULL:
         return DotsError(unwritable(folder, os.strerror(code)))
     if isinstance(error, ValidationError):
         said = "; ".join(f"{spell(one['loc'])}: {one['msg']}" for one in error.errors())

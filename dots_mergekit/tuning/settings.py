@@ -248,12 +248,12 @@ def _read(recipe: Recipe, overrides: Mapping[str, Any]) -> Settings | list[str]:
         return [f"{recipe.origin} has no λ to search: give each model `parameters: {{weight: 1}}`"]
     section = {**recipe.tune, **overrides}
     before = recipe.tune.get("queries")
-    given = {(key,) for key in overrides}
+    given: set[Location] = {(key,) for key in overrides}
     if isinstance(overrides.get("queries"), str) and isinstance(before, Mapping):
         # What describes the old source says nothing about the new one.
         kept = {k: v for k, v in before.items() if k not in ("prompt_column", "config", "split")}
         section["queries"] = {**kept, "source": overrides["queries"]}
-        given = {(key, "source") if key == "queries" else (key,) for key in overrides}
+        given = given - {("queries",)} | {("queries", "source")}
     found = _validated(recipe, section)
     if isinstance(found, list):
         its_own = _validated(recipe, recipe.tune) if overrides else found

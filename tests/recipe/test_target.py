@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import resource
@@ -298,6 +299,22 @@ def test_whatever_mergekit_ends_with_is_told_and_nothing_is_left(
     with pytest.raises(DotsError) as refused:
         write_merge(recipe(world), tmp_path / "out")
     assert str(refused.value).startswith(f"mergekit cannot merge recipe: {said}")
+    assert os.listdir(tmp_path) == ["world"]
+
+
+def test_a_tokenizer_that_has_no_room_is_no_merge(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """mergekit logs it, and calls the merge a success."""
+
+    def full(source: str, to: str) -> None:
+        Path(to).write_bytes(Path(source).read_bytes()[:10])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copy", full)
+        with pytest.raises(DotsError, match=r"cannot write the merge into .*: No space left"):
+            write_merge(recipe(world), tmp_path / "out")
     assert os.listdir(tmp_path) == ["world"]
 
 
