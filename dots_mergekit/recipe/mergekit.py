@@ -28,7 +28,7 @@ from dots_mergekit.recipe.schema import TUNE
 from dots_mergekit.recipe.target import Target, unwritable
 from dots_mergekit.schema import spell
 
-__all__ = ["configuration", "plan", "write_merge"]
+__all__ = ["configuration", "fresh_loaders", "plan", "write_merge"]
 
 
 def configuration(recipe: Recipe) -> MergeConfiguration:
@@ -57,7 +57,7 @@ def plan(recipe: Recipe) -> list[SaveTensor]:
     """
     config = configuration(recipe)
     options = MergeOptions()
-    with _own_loaders() as loaders:
+    with fresh_loaders() as loaders:
         for model in config.referenced_models():
             # For `model+lora` the names are those of the model: the planner asks for nothing
             # else, and merging the adapter to answer that would take the time of a merge.
@@ -103,7 +103,7 @@ def write_merge(
     """
     config = configuration(recipe)
     target = Target.of(recipe, folder, overwrite=overwrite, inputs=inputs)
-    with target.filled() as (new, adapters), _own_loaders():
+    with target.filled() as (new, adapters), fresh_loaders():
         options = MergeOptions(
             quiet=quiet,
             write_model_card=card,
@@ -173,7 +173,7 @@ def _refused(recipe: Recipe, folder: str | os.PathLike[str], error: BaseExceptio
 
 
 @contextlib.contextmanager
-def _own_loaders() -> Iterator[dict[ModelReference, LazyTensorLoader]]:
+def fresh_loaders() -> Iterator[dict[ModelReference, LazyTensorLoader]]:
     """Read checkpoints as they are now, and leave mergekit's cache of loaders as it was.
 
     The cache is one per process and never forgets, so a checkpoint written again under the
