@@ -7,6 +7,7 @@ Keywords have the names of the commands' options, and of the keys of `tune:`. Re
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,8 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dots_mergekit.errors import DotsError
+from dots_mergekit.files import require_readable, require_writable
 from dots_mergekit.logs import calm
-from dots_mergekit.progress import Bars, Progress, Silent
+from dots_mergekit.progress import Bars, Progress, on_stderr
+from dots_mergekit.threads import computing
 
 if TYPE_CHECKING:
     from dots_mergekit.checking import Findings
@@ -32,7 +35,11 @@ PathLike = str | os.PathLike[str]
 
 
 def check(
-    recipe: Recipe | PathLike, *, out: PathLike | None = None, deep: bool = False
+    recipe: Recipe | PathLike,
+    *,
+    out: PathLike | None = None,
+    overwrite: bool = False,
+    deep: bool = False,
 ) -> Findings:
     """Look for everything that would spoil a merge or a search, without doing it.
 
@@ -42,6 +49,7 @@ def check(
     Args:
         recipe: Any recipe, with whatever mistakes; they become findings.
         out: The folder that the merge would be written to, to see whether it fits there.
+        overwrite: Whether a model in that folder may be replaced.
         deep: Read every weight and look for NaN and infinity.
 
     Returns:
@@ -54,26 +62,36 @@ def check(
     >>> print(check("recipes/quickstart.yml").errors)
     ()
     """
+    read = _read(recipe)
     from dots_mergekit import checking
-    from dots_mergekit.recipe import Recipe
     from dots_mergekit.tuning.settings import mistakes
 
-    read = recipe if isinstance(recipe, Recipe) else Recipe.read(recipe)
     with calm(level=logging.CRITICAL):  # the findings say what they would log
-        found = checking.check(read, out=out, deep=deep)
+        found = checking.check(read, out=out, overwrite=overwrite, deep=deep)
     if read.mistakes:
         return found  # what `tune:` means depends on them
     wrong = [checking.Finding("error", mistake) for mistake in mistakes(read)]
     return checking.Findings([*found, *wrong])
 
 
-def merge(recipe: Recipe | PathLike, out: PathLike, *, progress: Progress | None = None) -> Path:
-    """Merge a recipe into a folder, as `mergekit-yaml` does.
+def merge(
+    recipe: Recipe | PathLike,
+    out: PathLike,
+    *,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Path:
+    """Merge a recipe into a folder, as `mergekit-yaml` does, but all of it or nothing.
+
+    The merge is made beside the folder and takes its place when it is complete. What fails or is
+    killed leaves the folder as it was.
 
     Args:
         recipe: What to merge; of any merge method.
-        out: The folder, made when it is missing.
-        progress: Is told of warnings; bars on stderr if None.
+        out: The folder, made when it is missing; no model of the recipe may be there.
+        overwrite: Replace an older model in the folder, of which nothing stays.
+        progress: Is told of warnings; if None, they are shown on stderr, with bars if it is a
+            terminal.
 
     Returns:
         The folder.
@@ -81,12 +99,12 @@ def merge(recipe: Recipe | PathLike, out: PathLike, *, progress: Progress | None
     Raises:
         DotsError: The recipe cannot be merged or written there; see `check`.
     """
+    loaded = _loaded(recipe)
     from dots_mergekit.recipe.mergekit import write_merge
 
-    loaded = _loaded(recipe)
     with _shown(progress, verbose=False) as told, calm():
-        _require_mergeable(loaded, out, told)
-        write_merge(loaded, out, card=True, quiet=isinstance(told, Silent))
+        _require_mergeable(loaded, told, out=out, overwrite=overwrite)
+        write_merge(loaded, out, overwrite=overwrite, card=True, quiet=not isinstance(told, Bars))
     return Path(out)
 
 
@@ -95,12 +113,14 @@ def tune(
     *,
     out: PathLike = "study",
     merge: PathLike | None = None,
+    overwrite: bool = False,
     backend: str = "hf",
     backend_args: Mapping[str, Any] | None = None,
     weights_on: str | None = None,
     device: str | None = None,
     on_disk: bool = False,
     storage: str | None = None,
+    threads: int | None = None,
     verbose: bool = False,
     progress: Progress | None = None,
     **settings: Any,
@@ -113,14 +133,17 @@ def tune(
         recipe: What to merge, with a `tune:` section.
         out: The study's folder.
         merge: Merge with the chosen λ into this folder at the end.
+        overwrite: Replace an older model in that folder, of which nothing stays.
         backend: What runs the models: a name of `dots_mergekit.backends.BACKENDS`.
         backend_args: Of `vllm`: options of lm-eval's vLLM model and of vLLM itself.
         weights_on: Of `vllm`: where the models to merge are kept, `auto`, `gpu` or `cpu`.
         device: Of `hf`: where models compute; a GPU if there is one, if None.
         on_disk: Of `hf`: merge every trial to disk and load it, which is slow.
         storage: An Optuna storage URL in place of `study.db` in the folder.
+        threads: How many threads compute on CPUs; torch decides if None. Another number may change
+            scores in their last bits.
         verbose: Let libraries log, and print every trial.
-        progress: Is told what goes on; bars on stderr or in the notebook if None.
+        progress: Is told what goes on; if None, it is shown on stderr or in the notebook.
         settings: Keys of `tune:`, which go before those of the recipe: `trials=5`.
 
     Returns:
@@ -131,39 +154,34 @@ def tune(
         EngineError: What runs the models failed three times in a row.
     """
     from dots_mergekit.backends import gpus, require_options
-    from dots_mergekit.files import require_writable
-    from dots_mergekit.recipe.mergekit import write_merge
-    from dots_mergekit.tuning.report import write_report
-    from dots_mergekit.tuning.search import search
-    from dots_mergekit.tuning.settings import Settings
 
-    options = {
-        "backend_args": backend_args,
-        "weights_on": weights_on,
-        "device": device,
-        "on_disk": on_disk,
-    }
+    options: dict[str, Any] = {"backend_args": backend_args, "weights_on": weights_on}
+    options |= {"device": device, "on_disk": on_disk}
     require_options(backend, **options)
-    loaded = _loaded(recipe)
-    asked = Settings.parse(loaded, settings)
-    with _shown(progress, verbose=verbose) as told, calm(verbose=verbose):
-        if merge is None:  # which is quicker to find out than what follows
-            require_writable(Path(out), "study folder")
-        notes = _require_mergeable(loaded, merge, told)
-        with contextlib.ExitStack() as stack:
+    with _shown(progress, verbose=verbose) as told, computing(threads):
+        loaded = _loaded(recipe)
+        from dots_mergekit.recipe.mergekit import write_merge
+        from dots_mergekit.tuning.report import write_report
+        from dots_mergekit.tuning.search import search
+        from dots_mergekit.tuning.settings import Settings
+
+        asked = Settings.parse(loaded, settings)
+        inputs = {"the study folder": Path(out), "the queries": Path(asked.queries.source)}
+        target: dict[str, Any] = {"overwrite": overwrite, "inputs": inputs}
+        with calm(verbose=verbose), contextlib.ExitStack() as stack:
+            if merge is None:  # which is quicker to find out than what follows
+                require_writable(Path(out), "study folder")
+            notes = _require_mergeable(loaded, told, out=merge, **target)
+            opened = functools.partial(_open_scorer, stack, loaded, asked, out, backend, options)
             outcome = search(
-                loaded,
-                asked,
-                lambda: _open_scorer(stack, loaded, asked, out, backend, options),
-                out,
-                storage=storage,
-                backend=backend,
-                notes=notes,
-                progress=told,
-            )
-        write_report(outcome, gpus=gpus(backend, **options))
-        if merge is not None:
-            write_merge(outcome.best, merge, card=True, quiet=isinstance(told, Silent))
+                loaded, asked, opened, out,
+                storage=storage, backend=backend, notes=notes, progress=told,
+            )  # fmt: skip
+            stack.close()
+            write_report(outcome, gpus=gpus(backend, **options))
+            if merge is not None:
+                target["quiet"] = not isinstance(told, Bars)
+                write_merge(outcome.best, merge, card=True, **target)
     return outcome
 
 
@@ -198,10 +216,10 @@ def preview(recipe: Recipe | PathLike, **settings: Any) -> str:
     Raises:
         DotsError: A mistake in what was given, or queries that cannot be loaded.
     """
+    loaded = _loaded(recipe)
     from dots_mergekit.tuning.preview import describe
     from dots_mergekit.tuning.settings import Settings
 
-    loaded = _loaded(recipe)
     return describe(loaded, Settings.parse(loaded, settings))
 
 
@@ -219,6 +237,7 @@ def evaluate(
     batch_size: int = 64,
     device: str | None = None,
     force: bool = False,
+    threads: int | None = None,
     verbose: bool = False,
     progress: Progress | None = None,
 ) -> Table:
@@ -240,8 +259,9 @@ def evaluate(
         batch_size: Responses generated side by side; another one changes a few answers.
         device: Where models compute; a GPU if there is one, if None.
         force: Score again what was scored already.
+        threads: How many threads compute on CPUs; torch decides if None.
         verbose: Let libraries log, and print every result.
-        progress: Is told what goes on; bars on stderr or in the notebook if None.
+        progress: Is told what goes on; if None, it is shown on stderr or in the notebook.
 
     Returns:
         The table, as `markdown()` or `csv()`; in a notebook it shows itself.
@@ -249,25 +269,27 @@ def evaluate(
     Raises:
         DotsError: A mistake in what was given, named before a model is loaded.
     """
-    from dots_mergekit.evaluation.evaluate import Evaluation
-    from dots_mergekit.evaluation.evaluate import evaluate as run
+    with _shown(progress, verbose=verbose) as told, computing(threads):
+        recipes = tuple(_loaded(one) for one in _listed(recipe))
+        from dots_mergekit.evaluation.evaluate import Evaluation
+        from dots_mergekit.evaluation.evaluate import evaluate as run
 
-    evaluation = Evaluation(
-        tasks=tuple(tasks),
-        recipes=tuple(_loaded(one) for one in _listed(recipe)),
-        models=tuple(os.fspath(one) for one in _listed(model)),
-        baselines=baselines,
-        mask_seeds=tuple(mask_seeds),
-        seed=seed,
-        limit=limit,
-        out=Path(out),
-        include_path=tuple(os.fspath(one) for one in _listed(include_path)),
-        batch_size=batch_size,
-        device=device,
-        force=force,
-    )
-    with _shown(progress, verbose=verbose) as told, calm(verbose=verbose):
-        return run(evaluation, told)
+        evaluation = Evaluation(
+            tasks=tuple(tasks),
+            recipes=recipes,
+            models=tuple(os.fspath(one) for one in _listed(model)),
+            baselines=baselines,
+            mask_seeds=tuple(mask_seeds),
+            seed=seed,
+            limit=limit,
+            out=Path(out),
+            include_path=tuple(os.fspath(one) for one in _listed(include_path)),
+            batch_size=batch_size,
+            device=device,
+            force=force,
+        )
+        with calm(verbose=verbose):
+            return run(evaluation, told)
 
 
 def select_queries(source: str, out: PathLike, **settings: Any) -> list[Query]:
@@ -297,19 +319,25 @@ def select_queries(source: str, out: PathLike, **settings: Any) -> list[Query]:
 
 
 def _loaded(recipe: Recipe | PathLike) -> Recipe:
+    read = _read(recipe)
+    read.require_sound()
+    return read
+
+
+def _read(recipe: Recipe | PathLike) -> Recipe:
+    """Read a recipe; that there is none is found before seconds of imports."""
+    if isinstance(recipe, str | os.PathLike):
+        require_readable(recipe, "recipe")
     from dots_mergekit.recipe import Recipe
 
-    if isinstance(recipe, Recipe):
-        recipe.require_sound()
-        return recipe
-    return Recipe.load(recipe)
+    return recipe if isinstance(recipe, Recipe) else Recipe.read(recipe)
 
 
-def _require_mergeable(recipe: Recipe, out: PathLike | None, told: Progress) -> list[str]:
+def _require_mergeable(recipe: Recipe, told: Progress, **target: Any) -> list[str]:
     """Refuse a merge that would fail, and tell the warnings about it."""
     from dots_mergekit.checking import require_mergeable
 
-    notes = require_mergeable(recipe, out=out)
+    notes = require_mergeable(recipe, **target)
     for warning in notes:
         told.note(warning)
     return notes
@@ -322,9 +350,9 @@ def _listed(value: Any) -> list[Any]:
 
 @contextlib.contextmanager
 def _shown(progress: Progress | None, *, verbose: bool) -> Iterator[Progress]:
-    """Give the caller's progress, or bars that end with the block."""
+    """Give the caller's progress, or one on stderr that ends with the block."""
     if progress is not None:
         yield progress
     else:
-        with Bars(verbose=verbose) as bars:
-            yield bars
+        with on_stderr(verbose=verbose) as shown:
+            yield shown

@@ -1,11 +1,17 @@
-"""What long work tells while it goes on: the protocol, and what shows it as bars on stderr."""
+"""What long work tells while it goes on: the protocol, and what shows it on stderr."""
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import time
 from typing import Any, Protocol
 
-__all__ = ["Bars", "Progress", "Silent"]
+__all__ = ["Bars", "Lines", "Progress", "Silent", "on_stderr"]
+
+# Of a stage, a line is shown for each tenth, and after so many seconds without one.
+_TENTHS = 10
+_SECONDS = 30.0
 
 
 class Progress(Protocol):
@@ -81,3 +87,56 @@ class Bars:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+
+class Lines:
+    """Shows some steps as plain lines on stderr, for logs: a bar would be drawn there step by step.
+
+    A context manager, as `Bars` is.
+
+    Args:
+        verbose: Show every step.
+    """
+
+    def __init__(self, *, verbose: bool = False) -> None:
+        self._verbose = verbose
+        self._stage, self._total, self._done = "", 0, 0
+        self._shown = 0.0
+
+    def __enter__(self) -> Lines:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def begin(self, stage: str, total: int, done: int) -> None:
+        """Say what begins."""
+        self._stage, self._total, self._done = stage, total, done
+        self._show(f"{stage}: {done} of {total} done")
+
+    def advance(self, result: str) -> None:
+        """Show the step if the last one that was shown is long ago."""
+        before, self._done = self._done, self._done + 1
+        whole = max(1, self._total)
+        tenth = before * _TENTHS // whole < self._done * _TENTHS // whole
+        if tenth or self._verbose or time.monotonic() - self._shown >= _SECONDS:
+            self._show(f"{self._stage} {self._done}/{self._total}: {result}")
+
+    def note(self, message: str) -> None:
+        """Show a line."""
+        self._show(f"note: {message}")
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def _show(self, line: str) -> None:
+        self._shown = time.monotonic()
+        with contextlib.suppress(OSError):  # no work ends because nobody can read of it
+            print(line, file=sys.stderr, flush=True)
+
+
+def on_stderr(*, verbose: bool = False) -> Bars | Lines:
+    """Choose what suits stderr: bars for a terminal or a notebook, else lines."""
+    # A notebook's stderr is no terminal, but bars are widgets there.
+    drawn = sys.stderr.isatty() or "ipykernel" in sys.modules
+    return Bars(verbose=verbose) if drawn else Lines(verbose=verbose)

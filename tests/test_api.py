@@ -14,7 +14,17 @@ from checkpoints import read_tensors, write_checkpoint
 from searching import World
 
 import dots_mergekit
-from dots_mergekit import DotsError, Recipe, Silent, check, merge, preview, select_queries, tune
+from dots_mergekit import (
+    DotsError,
+    Recipe,
+    Silent,
+    check,
+    evaluate,
+    merge,
+    preview,
+    select_queries,
+    tune,
+)
 from dots_mergekit.errors import RecipeError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -100,6 +110,51 @@ def test_a_merge_is_what_mergekit_writes_and_warnings_are_told(
     assert heard.notes == [f.message for f in check(recipe, out=tmp_path / "new").warnings]
     with pytest.raises(DotsError, match="is not a folder"):
         merge(recipe, world.folder / "recipe.yml" / "out")
+
+
+def test_an_older_merge_is_replaced_if_asked_for_and_an_input_never(
+    world: World, tmp_path: Path
+) -> None:
+    recipe, out = world.recipe("dots"), tmp_path / "out"
+    merge(recipe, out, progress=Silent())
+    before = (out / "model.safetensors").read_bytes()
+    other = recipe.with_weights({"sft": 0.3})
+    with pytest.raises(DotsError, match="already holds a model, which is replaced with `overw"):
+        merge(other, out, progress=Silent())
+    assert (out / "model.safetensors").read_bytes() == before
+    merge(other, out, overwrite=True, progress=Silent())
+    assert (out / "model.safetensors").read_bytes() != before
+    assert (out / "README.md").read_text().count("# out") == 1
+    source = (world.models / "sft" / "model.safetensors").read_bytes()
+    with pytest.raises(DotsError, match="an input, which would be lost"):
+        merge(recipe, world.models / "sft", overwrite=True)
+    assert (world.models / "sft" / "model.safetensors").read_bytes() == source
+    assert any("an input" in f.message for f in check(recipe, out=world.models / "sft").errors)
+    assert not check(recipe, out=out, overwrite=True).errors
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("none.yml", "No such file or directory"),
+        (".", "it is a folder"),
+        ("a\0b", "null byte"),
+        ("x" * 5000, "File name too long"),
+        ("circle", "Too many levels of symbolic links"),
+    ],
+)
+def test_a_path_that_leads_to_no_recipe_is_named_whoever_reads_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "circle").symlink_to("circle")
+    for call in (check, preview, tune, lambda p: merge(p, "out"), lambda p: evaluate(p, tasks="a")):
+        with pytest.raises(DotsError) as refused:
+            call(path)
+        message = str(refused.value)
+        assert message.startswith("cannot read the recipe ") and said in message
+        assert message.isprintable() and len(message) < 500
+    assert list(tmp_path.iterdir()) == [tmp_path / "circle"]
 
 
 def test_paths_of_recipes_are_taken_for_recipes(world: World) -> None:

@@ -1,17 +1,21 @@
-"""The ground that all rooms stand on: words, sections, logs, progress."""
+"""The ground that all rooms stand on: words, sections, logs, progress, threads."""
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
+import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field, ValidationError
 
+from dots_mergekit import threads
+from dots_mergekit.errors import DotsError
 from dots_mergekit.logs import calm, mute
 from dots_mergekit.messages import (
     and_more,
@@ -20,7 +24,7 @@ from dots_mergekit.messages import (
     markdown_table,
     shortest_ends,
 )
-from dots_mergekit.progress import Bars, Progress, Silent
+from dots_mergekit.progress import Bars, Lines, Progress, Silent, on_stderr
 from dots_mergekit.schema import OneOf, Section, problems
 
 
@@ -140,9 +144,96 @@ def test_bars_show_stages_results_and_notes(monkeypatch: pytest.MonkeyPatch) -> 
         assert part in shown
 
 
-@pytest.mark.parametrize("progress", [Silent(), Bars()])
-def test_progress_may_be_closed_at_any_time(progress: Silent | Bars) -> None:
+@pytest.mark.parametrize("progress", [Silent(), Bars(), Lines()])
+def test_progress_may_be_closed_at_any_time(progress: Silent | Bars | Lines) -> None:
     told: Progress = progress
     assert told is progress
     progress.close()
     progress.close()
+
+
+class Terminal(io.StringIO):
+    """A screen."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_bars_are_for_terminals_and_lines_for_logs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    assert isinstance(on_stderr(), Bars)
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    assert isinstance(on_stderr(), Lines)
+    monkeypatch.setitem(sys.modules, "ipykernel", sys)  # whose stderr is no terminal
+    assert isinstance(on_stderr(), Bars)
+
+
+def lines(steps: int, *, verbose: bool = False) -> list[str]:
+    """What a log holds of a stage."""
+    log = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stderr", log)
+        with Lines(verbose=verbose) as progress:
+            progress.begin("search", steps, 0)
+            for step in range(steps):
+                progress.advance(f"trial {step}")
+            progress.note("look here")
+    assert "\r" not in log.getvalue()
+    return log.getvalue().splitlines()
+
+
+def test_a_log_gets_a_line_for_each_tenth_of_a_stage() -> None:
+    shown = lines(200)
+    assert shown[0] == "search: 0 of 200 done" and shown[1] == "search 20/200: trial 19"
+    assert shown[-2:] == ["search 200/200: trial 199", "note: look here"]
+    assert len(shown) == 12
+    assert len(lines(5)) == 7
+    assert len(lines(200, verbose=True)) == 202
+
+
+def test_a_log_gets_a_line_when_there_was_none_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter(range(0, 10_000, 12))
+    monkeypatch.setattr("dots_mergekit.progress.time.monotonic", lambda: float(next(times)))
+    assert len(lines(200)) > 60
+
+
+def test_no_work_ends_because_its_log_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(text: str) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    log = io.StringIO()
+    monkeypatch.setattr(log, "write", full)
+    monkeypatch.setattr(sys, "stderr", log)
+    progress = Lines()
+    progress.begin("search", 1, 0)
+    progress.advance("trial 0")
+
+
+def test_threads_are_as_many_as_asked_for_until_the_work_ends() -> None:
+    import torch
+
+    before = torch.get_num_threads(), dict(os.environ)
+    with threads.computing(3):
+        assert torch.get_num_threads() == 3
+        assert os.environ["OMP_NUM_THREADS"] == "3"
+    with threads.computing(None):
+        assert torch.get_num_threads() == before[0]
+    assert (torch.get_num_threads(), dict(os.environ)) == before
+
+
+@pytest.mark.parametrize("number", [0, -2, True, 1.5, "2"])
+def test_what_is_no_number_of_threads_is_named(number: Any) -> None:
+    with (
+        pytest.raises(DotsError, match="`threads`: a whole number of at least 1 is needed; found"),
+        threads.computing(number),
+    ):
+        pass
+
+
+def test_what_the_environment_says_of_waiting_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "environ", {"OMP_WAIT_POLICY": "ACTIVE"})
+    threads.wait_passively()
+    assert os.environ == {"OMP_WAIT_POLICY": "ACTIVE"}
+    monkeypatch.setattr(os, "environ", {"KMP_BLOCKTIME": "200"})
+    threads.wait_passively()
+    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE" and os.environ["KMP_BLOCKTIME"] == "200"

@@ -22,7 +22,7 @@ PACKAGE = ROOT / "dots_mergekit"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = (
-    {"errors", "messages", "files", "progress", "logs", "schema"},
+    {"errors", "messages", "files", "progress", "logs", "threads", "schema"},
     {"merging"},
     {"recipe"},
     {"checking", "answers"},
@@ -48,6 +48,7 @@ BEYOND = {
     "errors.py": set[str](),
     "files.py": set[str](),
     "messages.py": set[str](),
+    "threads.py": set[str](),
     "schema.py": {"pydantic", "pydantic_core"},
     "merging/kernel.py": {"torch"},
     "autoload.py": set[str](),

@@ -15,6 +15,7 @@ from dots_mergekit.merging.kernel import Selection, combine, select
 from dots_mergekit.merging.naming import naming
 from dots_mergekit.merging.selections import Key, SelectionFile
 from dots_mergekit.recipe import Recipe
+from dots_mergekit.recipe.mergekit import fresh_loaders
 from dots_mergekit.recipe.plans import NotLiveError, PlannedMerge, Plans
 
 __all__ = ["LiveMerge", "require_live"]
@@ -166,5 +167,6 @@ def _read_inputs(plan: Sequence[PlannedMerge]) -> dict[str, dict[ModelReference,
     if len(gathers) != len(plan):
         raise NotLiveError("two output tensors have the same inputs")
     executor = Executor([*gathers], math_device="cpu", storage_device="cpu")
-    found: dict[Any, dict[ModelReference, Tensor]] = dict(executor.run(quiet=True))
+    with fresh_loaders():
+        found: dict[Any, dict[ModelReference, Tensor]] = dict(executor.run(quiet=True))
     return {gathers[gather]: inputs for gather, inputs in found.items()}

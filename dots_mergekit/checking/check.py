@@ -21,12 +21,18 @@ from dots_mergekit.checking.weights import non_finite, same_as_base, unmergeable
 from dots_mergekit.errors import DotsError, RecipeError
 from dots_mergekit.recipe import Recipe
 from dots_mergekit.recipe.mergekit import configuration
+from dots_mergekit.recipe.target import Target
 
 __all__ = ["check", "require_mergeable"]
 
 
 def check(
-    recipe: Recipe, *, out: str | os.PathLike[str] | None = None, deep: bool = False
+    recipe: Recipe,
+    *,
+    out: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    inputs: Mapping[str, Path] | None = None,
+    deep: bool = False,
 ) -> Findings:
     """Look for everything that would spoil a merge, without doing it.
 
@@ -36,11 +42,14 @@ def check(
     Args:
         recipe: From `Recipe.read` or `Recipe.load`; its mistakes become findings.
         out: The folder the merge would be written to, to see whether it fits there.
+        overwrite: Whether a model in that folder may be replaced.
+        inputs: What is not to be written over besides the models, by what it is called.
         deep: Read every weight and look for NaN and infinity.
 
     Returns:
         What was found, the gravest first.
     """
+    target = None if out is None else Target.of(recipe, out, overwrite=overwrite, inputs=inputs)
     with mergekit_asked(recipe) as answer:
         found = [Finding("error", mistake) for mistake in recipe.mistakes]
         try:
@@ -48,23 +57,31 @@ def check(
         except RecipeError:
             pass  # its reasons are among the mistakes
         else:
-            found += _check_merge(recipe, config, out, deep)
+            found += _check_merge(recipe, config, target, deep)
         found += answer()
     found.append(versions())
     return Findings(found)
 
 
-def require_mergeable(recipe: Recipe, *, out: str | os.PathLike[str] | None = None) -> list[str]:
+def require_mergeable(
+    recipe: Recipe,
+    *,
+    out: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    inputs: Mapping[str, Path] | None = None,
+) -> list[str]:
     """Refuse a recipe whose merge would fail, and give the warnings about it.
 
     Args:
         recipe: As in `check`.
         out: As in `check`.
+        overwrite: As in `check`.
+        inputs: As in `check`.
 
     Raises:
         DotsError: Every error of `check`, one a line.
     """
-    findings = check(recipe, out=out)
+    findings = check(recipe, out=out, overwrite=overwrite, inputs=inputs)
     if findings.errors:
         raise DotsError("\n".join(finding.message for finding in findings.errors))
     return [finding.message for finding in findings.warnings]
@@ -73,7 +90,7 @@ def require_mergeable(recipe: Recipe, *, out: str | os.PathLike[str] | None = No
 def _check_merge(
     recipe: Recipe,
     config: MergeConfiguration,
-    out: str | os.PathLike[str] | None,
+    target: Target | None,
     deep: bool,
 ) -> Iterator[Finding]:
     """Check a recipe that mergekit can at least read."""
@@ -90,14 +107,14 @@ def _check_merge(
             yield from non_finite(part, folder)
     all_usable = not found and set(checkpoints) == set(recipe.models)
     if all_usable and len({checkpoint.architecture for checkpoint in checkpoints.values()}) == 1:
-        yield from check_plan(recipe, config, checkpoints, out)
+        yield from check_plan(recipe, config, checkpoints, target)
     else:
         yield Finding(
             "note",
             "the merge was not planned and shapes were not compared: that takes every model, "
             "readable and on this machine",
         )
-        yield from output_folder(out)
+        yield from output_folder(target)
 
 
 def _open_checkpoints(

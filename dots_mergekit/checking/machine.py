@@ -3,41 +3,36 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import platform
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from dots_mergekit.checking.findings import Finding
+from dots_mergekit.files import spell_path
 from dots_mergekit.recipe import Recipe
+from dots_mergekit.recipe.target import Target
 
 __all__ = ["mergekit_asked", "output_folder", "versions"]
 
 
-def output_folder(
-    out: str | os.PathLike[str] | None, needed: int | None = None
-) -> Iterator[Finding]:
+def output_folder(target: Target | None, needed: int | None = None) -> Iterator[Finding]:
     """Say whether the result can be written to, and fits into, the output folder."""
     size = "" if needed is None else _spell_size(needed)
-    if out is None:
+    if target is None:
         if needed is not None:
             yield Finding("note", f"the merged weights take {size}")
         return
-    target = Path(out)
-    existing = next(p for p in (target.absolute(), *target.absolute().parents) if p.exists())
-    if not existing.is_dir():
-        yield Finding("error", f"cannot write to {target}: {existing} is not a folder")
+    if problem := target.problem():
+        yield Finding("error", problem)
         return
-    if not os.access(existing, os.W_OK | os.X_OK):
-        yield Finding("error", f"cannot write to {target}: no permission in {existing}")
-        return
-    if any(target.glob("*.safetensors")):
-        yield Finding("warning", f"{target} already holds a model, which would be overwritten")
+    if target.replaces():
+        yield Finding("warning", f"the model in {spell_path(target.folder)} will be replaced")
     if needed is not None:
+        place = target.folder.absolute()
+        existing = next(path for path in (place, *place.parents) if path.exists())
         free = shutil.disk_usage(existing).free
         fits = needed < free
         yield Finding(

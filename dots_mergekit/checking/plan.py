@@ -19,6 +19,7 @@ from dots_mergekit.messages import and_more
 from dots_mergekit.recipe import Recipe
 from dots_mergekit.recipe.mergekit import plan
 from dots_mergekit.recipe.places import filters, with_paths
+from dots_mergekit.recipe.target import Target
 
 __all__ = ["check_plan", "is_sliced"]
 
@@ -33,7 +34,7 @@ def check_plan(
     recipe: Recipe,
     config: MergeConfiguration,
     checkpoints: Mapping[ModelReference, Checkpoint],
-    out: str | os.PathLike[str] | None,
+    target: Target | None,
 ) -> Iterator[Finding]:
     """Check the tensors and parameters of mergekit's own plan."""
     # Only what is not a folder by its own name moves; mergekit would ask the Hub about it.
@@ -53,7 +54,7 @@ def check_plan(
         # for recipes that it cannot plan; each is a finding about the recipe.
         if not recipe.mistakes:
             yield _unplanned(recipe, error)
-        yield from output_folder(out)
+        yield from output_folder(target)
         return
     by_model = dict(zip(local.models, checkpoints.values(), strict=True))
     inputs = [Inputs.of(task, by_model) for task in tasks]
@@ -70,7 +71,7 @@ def check_plan(
         yield from _dropped_tensors(inputs, by_model.values())
     yield from _idle_filters(recipe, inputs)
     yield from _rounding(inputs, config)
-    yield from output_folder(out, needed=_output_bytes(inputs, config))
+    yield from output_folder(target, needed=_output_bytes(inputs, config))
 
 
 def _unplanned(recipe: Recipe, error: Exception) -> Finding:

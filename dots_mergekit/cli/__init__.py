@@ -4,46 +4,36 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import functools
-import sys
-from collections.abc import Callable, Iterator
-from typing import Any, ParamSpec
+from collections.abc import Iterator
+from typing import Any
 
 from dots_mergekit import __version__
-from dots_mergekit.errors import DotsError
-from dots_mergekit.progress import Bars, Progress, Silent
+from dots_mergekit.cli.ending import command
+from dots_mergekit.cli.output import complain, say
+from dots_mergekit.progress import Progress, Silent, on_stderr
 
-__all__ = ["add_loudness", "command", "key_values", "make_parser", "names", "screen"]
+__all__ = [
+    "add_loudness",
+    "add_threads",
+    "command",
+    "key_values",
+    "make_parser",
+    "names",
+    "say",
+    "screen",
+]
 
-_P = ParamSpec("_P")
 
-# What shells report for a program that Ctrl-C ended: 128 + SIGINT.
-_INTERRUPTED = 130
+class _Parser(argparse.ArgumentParser):
+    """A parser that says it when its help cannot be written."""
 
-
-def command(main: Callable[_P, int]) -> Callable[_P, int]:
-    """Make a command end as ours do: a `DotsError` is a line on stderr and its exit code.
-
-    Anything else that escapes is a fault of ours and keeps its traceback.
-    """
-
-    @functools.wraps(main)
-    def ended(*args: _P.args, **kwargs: _P.kwargs) -> int:
-        try:
-            return main(*args, **kwargs)
-        except DotsError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return error.exit_code
-        except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
-            return _INTERRUPTED
-
-    return ended
+    def print_help(self, file: object = None) -> None:
+        say(self.format_help(), end="")
 
 
 def make_parser(program: str, description: str, epilog: str) -> argparse.ArgumentParser:
     """Make a parser that prints what it is given as it stands."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=program,
         description=description,
         epilog=epilog,
@@ -65,23 +55,34 @@ def add_loudness(parser: argparse.ArgumentParser, every: str) -> None:
     add("-v", "--verbose", action="store_true", help=f"print {every}, and what libraries log")
 
 
+def add_threads(group: argparse._ActionsContainer) -> None:
+    """Add `--threads`."""
+    group.add_argument(
+        "--threads",
+        metavar="N",
+        type=int,
+        help="threads that compute on CPUs (default: one for each core); another number may "
+        "change scores in their last bits",
+    )
+
+
 @contextlib.contextmanager
 def screen(options: argparse.Namespace, kept: str) -> Iterator[Progress]:
     """Show the progress of a command, as loud as was asked for.
 
     Args:
         options: Of the command.
-        kept: What is not lost with Ctrl-C; it is said then.
+        kept: What is not lost when the command is ended early; it is said then.
     """
     import logging
 
     logging.basicConfig(level=logging.INFO if options.verbose else logging.WARNING)
-    progress = Silent() if options.quiet else Bars(verbose=options.verbose)
+    progress = Silent() if options.quiet else on_stderr(verbose=options.verbose)
     try:
         yield progress
     except KeyboardInterrupt:
         progress.close()
-        print(f"\n{kept}; the same command goes on from there", file=sys.stderr)
+        complain(f"\n{kept}; the same command goes on from there")
         raise
     finally:
         progress.close()

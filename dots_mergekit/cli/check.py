@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from dots_mergekit.cli import command, make_parser
+from dots_mergekit.cli import command, make_parser, say
 
 __all__ = ["main"]
 
@@ -29,7 +29,7 @@ examples:
 
 Model paths in a recipe count from the current directory, as for mergekit-yaml.
 
-exit codes: 0 no error found, 2 at least one error
+exit codes: 0 no error found, 2 at least one error, 1 a fault of ours
 """
 
 
@@ -42,6 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--out", metavar="DIR", help="where the merge is to be written: checks access and space"
     )
     parser.add_argument(
+        "--overwrite", action="store_true", help="a model that is there may be replaced"
+    )
+    parser.add_argument(
         "--deep", action="store_true", help="read every weight and look for NaN and infinity"
     )
     options = parser.parse_args(argv)
@@ -49,8 +52,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Late: these bring torch and mergekit, which --help and mistyped options do not need.
     from dots_mergekit.api import check
 
-    findings = check(options.recipe, out=options.out, deep=options.deep)
-    print(findings)
+    findings = check(
+        options.recipe, out=options.out, overwrite=options.overwrite, deep=options.deep
+    )
+    say(str(findings))
     return 2 if findings.errors else 0
 
 

@@ -7,7 +7,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from dots_mergekit.cli import add_loudness, command, make_parser, names, screen
+from dots_mergekit.cli import (
+    add_loudness,
+    add_threads,
+    command,
+    make_parser,
+    names,
+    say,
+    screen,
+)
 from dots_mergekit.evaluation.baselines import BASELINES
 
 __all__ = ["main"]
@@ -51,7 +59,8 @@ examples:
 Prompts are written with the tokenizer's chat template where it has one. Merges other than of
 `dots` need room for one model in the temporary folder; TMPDIR says where that is.
 
-exit codes: 0 done, 2 a mistake in what was given, 130 interrupted
+exit codes: 0 done, 2 a mistake in what was given, 1 a fault of ours, 130 interrupted,
+143 terminated
 """
 
 
@@ -77,13 +86,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             batch_size=options.batch_size,
             device=options.device,
             force=options.force,
+            threads=options.threads,
             verbose=options.verbose,
             progress=progress,
         )
     if not options.quiet:
-        print(table.markdown())
+        say(table.markdown())
         place = Path(options.out, "table.md")
-        print(f"the table is {place}, for programs table.csv beside it")
+        say(f"the table is {place}, for programs table.csv beside it")
     return 0
 
 
@@ -112,6 +122,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--batch-size", metavar="N", type=int, default=64, help="responses generated side by side"
         " (default: 64); another one changes a few answers")  # fmt: skip
 
+    add_threads(machine)
     add_loudness(parser, "every result")
     return parser
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from dots_mergekit.cli import command, make_parser
+from dots_mergekit.cli import command, make_parser, say
 
 __all__ = ["main"]
 
@@ -23,7 +23,7 @@ examples:
   dots-queries gsm8k --size 200 --out queries.jsonl
   dots-queries HuggingFaceH4/MATH-500 --split test --prompt-column problem --out queries.jsonl
 
-exit codes: 0 done, 2 the source or the output is at fault
+exit codes: 0 done, 2 the source or the output is at fault, 1 a fault of ours
 """
 
 
@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         selection=options.selection,
         seed=options.seed,
     )
-    print(f"{options.out}: {len(pool)} queries from {options.source}")
+    say(f"{options.out}: {len(pool)} queries from {options.source}")
     return 0
 
 

@@ -8,7 +8,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dots_mergekit.backends import BACKENDS
-from dots_mergekit.cli import add_loudness, command, key_values, make_parser, screen
+from dots_mergekit.cli import (
+    add_loudness,
+    add_threads,
+    command,
+    key_values,
+    make_parser,
+    say,
+    screen,
+)
 from dots_mergekit.cli.settings import SCHEMA, add_settings, given_settings
 
 if TYPE_CHECKING:
@@ -53,7 +61,8 @@ The study folder holds best.yml, report.md with pictures, trials.csv, front/ and
 these recipes can be given to mergekit-yaml as they are. To watch: optuna-dashboard
 sqlite:///study/study.db
 
-exit codes: 0 done, 2 a mistake in what was given, 130 interrupted
+exit codes: 0 done, 2 a mistake in what was given, 1 a fault of ours, 130 interrupted,
+143 terminated
 """
 
 
@@ -67,19 +76,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     from dots_mergekit.api import preview, tune
 
     if options.dry_run:
-        print(preview(options.recipe, **settings))
+        say(preview(options.recipe, **settings))
         return 0
     with screen(options, f"all finished trials are kept in {options.out}") as progress:
         outcome = tune(
             options.recipe,
             out=options.out,
             merge=options.merge,
+            overwrite=options.overwrite,
             backend=options.backend,
             backend_args=options.backend_args,
             weights_on=options.weights_on,
             device=options.device,
             on_disk=options.on_disk,
             storage=options.storage,
+            threads=options.threads,
             verbose=options.verbose,
             progress=progress,
             **settings,
@@ -87,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not options.quiet:
         _print_outcome(outcome)
         if options.merge is not None:
-            print(f"merged into {options.merge}")
+            say(f"merged into {options.merge}")
     return 0
 
 
@@ -95,7 +106,7 @@ class _PrintSchema(argparse.Action):
     """Prints the JSON schema, and ends."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        print(SCHEMA.read_text(encoding="utf-8"), end="")
+        say(SCHEMA.read_text(encoding="utf-8"), end="")
         parser.exit()
 
 
@@ -105,6 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--recipe", metavar="R", required=True, help="a mergekit YAML with a `tune:` section")
     add("--out", metavar="DIR", default="study", help="the study folder (default: study)")
     add("--merge", metavar="DIR", help="merge with the chosen λ into this folder at the end")
+    add("--overwrite", action="store_true", help="replace an older model in that folder")
     add("--dry-run", action="store_true", help="say what would be done, and stop")
     add("--schema", nargs=0, action=_PrintSchema, help="print the JSON schema of recipes with a"
         " `tune:` section, and stop")  # fmt: skip
@@ -124,16 +136,17 @@ def _parser() -> argparse.ArgumentParser:
     add("--on-disk", action="store_true", help="merge every trial to disk and load it, instead of"
         " changing the weights in memory: slow")  # fmt: skip
     add("--storage", metavar="URL", help="an Optuna storage in place of study.db in the folder")
+    add_threads(machine)
     add_loudness(parser, "every trial")
     return parser
 
 
 def _print_outcome(outcome: Outcome) -> None:
     choice = outcome.choice
-    print(f"chosen: trial {choice.number}, {choice.point}: {choice.scores}")
+    say(f"chosen: trial {choice.number}, {choice.point}: {choice.scores}")
     if choice.number in outcome.confirmed:
-        print(f"scored again: {outcome.confirmed[choice.number]}")
-    print(f"the report is {outcome.folder / 'report.md'}, the recipe {outcome.best.origin}")
+        say(f"scored again: {outcome.confirmed[choice.number]}")
+    say(f"the report is {outcome.folder / 'report.md'}, the recipe {outcome.best.origin}")
 
 
 if __name__ == "__main__":

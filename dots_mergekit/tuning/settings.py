@@ -25,7 +25,7 @@ from dots_mergekit.objectives import DIRECTIONS
 from dots_mergekit.objectives.scores import Generation
 from dots_mergekit.recipe import Recipe
 from dots_mergekit.recipe.schema import TUNE
-from dots_mergekit.schema import OneOf, as_tuple, problems, spell
+from dots_mergekit.schema import Location, OneOf, as_tuple, problems, spell
 from dots_mergekit.tuning.choice import RULES, require_rule
 from dots_mergekit.tuning.pool import PoolSettings
 from dots_mergekit.tuning.samplers import SAMPLERS
@@ -248,28 +248,48 @@ def _read(recipe: Recipe, overrides: Mapping[str, Any]) -> Settings | list[str]:
         return [f"{recipe.origin} has no λ to search: give each model `parameters: {{weight: 1}}`"]
     section = {**recipe.tune, **overrides}
     before = recipe.tune.get("queries")
+    given: set[Location] = {(key,) for key in overrides}
     if isinstance(overrides.get("queries"), str) and isinstance(before, Mapping):
         # What describes the old source says nothing about the new one.
         kept = {k: v for k, v in before.items() if k not in ("prompt_column", "config", "split")}
         section["queries"] = {**kept, "source": overrides["queries"]}
-    try:
-        found = Settings.model_validate(section, context={"recipe": recipe})
-    except ValidationError as error:
-        wrong = problems(error, Settings, section)
-        order = list(section)
-        wrong.sort(
-            key=lambda problem: order.index(problem[0][0]) if problem[0][0] in order else len(order)
-        )
-        return [
-            f"`{spell(place)}`: {message}"
-            if place[:1] and place[0] in overrides
-            else f"{recipe.where((TUNE, *place))}: {spell((TUNE, *place))}: {message}"
-            for place, message in wrong
-        ]
+        given = given - {("queries",)} | {("queries", "source")}
+    found = _validated(recipe, section)
+    if isinstance(found, list):
+        its_own = _validated(recipe, recipe.tune) if overrides else found
+        return [_blamed(recipe, given, problem, its_own) for problem in found]
     if found.queries.seed is not None:
         return found
     queries = found.queries.model_copy(update={"seed": found.seed})
     return found.model_copy(update={"queries": queries})
+
+
+_Problem = tuple[Location, str]
+
+
+def _validated(recipe: Recipe, section: Mapping[str, Any]) -> Settings | list[_Problem]:
+    try:
+        return Settings.model_validate(section, context={"recipe": recipe})
+    except ValidationError as error:
+        order = list(section)
+        return sorted(
+            problems(error, Settings, section),
+            key=lambda found: order.index(found[0][0]) if found[0][0] in order else len(order),
+        )
+
+
+def _blamed(
+    recipe: Recipe, given: set[Location], problem: _Problem, its_own: Settings | list[_Problem]
+) -> str:
+    """Say what is wrong where it stands: in what was given, in the recipe, or between the two."""
+    place, message = problem
+    if place[:1] in given or place[:2] in given:
+        return f"`{spell(place)}`: {message}"
+    said = f"{recipe.where((TUNE, *place))}: {spell((TUNE, *place))}: {message}"
+    if isinstance(its_own, list) and problem in its_own:
+        return said
+    names = ", ".join(sorted(f"`{spell(one)}`" for one in given))
+    return f"{names} as given and the recipe do not go together: {said}"
 
 
 def model_of(name: str, sources: Collection[str]) -> str:

@@ -107,7 +107,7 @@ class Worker:
 
     @contextlib.contextmanager
     def open(self, recipe: Recipe) -> Iterator[Any]:
-        write_merge(recipe, self._folder)
+        write_merge(recipe, self._folder, overwrite=True)
         worker = Swapped()
         worker.model_runner, worker.device = Runner(self._folder), torch.device("cpu")
         worker.require(worker.dots_open(recipe.text, "auto"))

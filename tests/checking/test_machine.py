@@ -48,7 +48,13 @@ class TestOutput:
         found = errors(check(of(world / "base", world / "sft"), out=tmp_path / "file" / "out"))
         assert any("is not a folder" in m for m in found)
 
-    def test_a_model_in_the_way(self, world: Path) -> None:
-        """An existing model would be overwritten."""
-        found = check(of(world / "base", world / "sft"), out=world / "base")
-        assert any("already holds a model" in m for m in warnings(found))
+    def test_a_model_in_the_way(self, world: Path, tmp_path: Path) -> None:
+        """An older model is replaced if that is asked for, an input never."""
+        recipe, old = of(world / "base", world / "sft"), tmp_path / "old"
+        shutil.copytree(world / "base", old)
+        assert any("already holds a model" in m for m in errors(check(recipe, out=old)))
+        found = check(recipe, out=old, overwrite=True)
+        assert errors(found) == [] and f"the model in {old} will be replaced" in warnings(found)
+        for out in (world / "base", world / "sft" / "merged", world):
+            (message,) = errors(check(recipe, out=out, overwrite=True))
+            assert "an input, which would be lost" in message

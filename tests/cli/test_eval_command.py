@@ -23,7 +23,12 @@ def run(*arguments: str | Path) -> int:
     return main([str(argument) for argument in arguments])
 
 
-def test_a_process_that_is_interrupted_says_how_to_go_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("sent", "code", "word"), [("SIGINT", 130, "interrupted"), ("SIGTERM", 143, "terminated")]
+)
+def test_a_process_that_is_ended_early_says_how_to_go_on(
+    tmp_path: Path, sent: str, code: int, word: str
+) -> None:
     recipe = write_recipe(tmp_path / "r.yml")
     out = tmp_path / "results"
     program = [sys.executable, "-m", "dots_mergekit.cli.eval", "--recipe", str(recipe)]
@@ -38,9 +43,10 @@ def test_a_process_that_is_interrupted_says_how_to_go_on(tmp_path: Path) -> None
     )
     while not list(out.glob("*/results_*")) and process.poll() is None:
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.Signals[sent])
     _, error = process.communicate(timeout=60)
-    assert process.returncode == 130, error
+    assert process.returncode == code, error
+    assert error.endswith(f"{word}\n")
     assert f"finished results are kept in {out}; the same command goes on from there" in error
     assert "Traceback" not in error
     assert not list(out.glob("*/.*"))

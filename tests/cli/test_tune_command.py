@@ -6,8 +6,10 @@ import json
 import math
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -284,6 +286,41 @@ def test_a_merge_folder_that_cannot_be_written_is_found_before_the_search(
     assert not out.exists()
 
 
+@pytest.mark.parametrize("name", ["base", "sft", "study", "."])
+def test_a_merge_folder_that_is_an_input_is_found_before_the_search(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    """The study folder, too, and what holds the queries."""
+    out = tmp_path / "study"
+    merge = ("--merge", tmp_path / name, "--overwrite")
+    out.mkdir()
+    assert run("--recipe", recipe, "--out", out, *merge) == 2
+    assert f"cannot write a merge to {tmp_path / name}: it " in capsys.readouterr().err
+    assert not list(out.iterdir())
+
+
+def test_a_search_that_is_terminated_keeps_its_trials_and_says_how_to_go_on(
+    recipe: Path, tmp_path: Path
+) -> None:
+    """SIGTERM is what Slurm, Docker and Kubernetes send."""
+    text = recipe.read_text().replace("size: 6", "size: 6\n    selection: all")
+    recipe.write_text(text.replace("max_tokens: 8", "max_tokens: 8\n  regex: '(.+)'"))
+    out = tmp_path / "study"
+    program = [sys.executable, "-m", "dots_mergekit.cli.tune", "--recipe", str(recipe)]
+    program += ["--out", str(out), "--trials", "500"]
+    process = subprocess.Popen(
+        program, env={**os.environ, "HF_HUB_OFFLINE": "1"}, stderr=subprocess.PIPE, text=True
+    )
+    while not (out / "trials" / "0001.yml").exists() and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 143, error
+    assert f"all finished trials are kept in {out}; the same command goes on" in error
+    assert error.endswith("terminated\n") and "Traceback" not in error
+    assert len((out / "trials.csv").read_text().splitlines()) >= 3
+
+
 def test_tuning_merging_and_resuming_a_real_model(
     recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -297,6 +334,12 @@ def test_tuning_merging_and_resuming_a_real_model(
     assert run(*arguments, "--trials", "5", "-q") == 0
     assert (merged / "config.json").exists()
     assert len(list((out / "trials").iterdir())) == 5
-    assert run(*arguments, "--trials", "6") == 0
-    assert "chosen: trial" in capsys.readouterr().out
+    capsys.readouterr()
+    assert run(*arguments, "--trials", "6") == 2
+    assert f"{merged} already holds a model" in capsys.readouterr().err
+    assert len(list((out / "trials").iterdir())) == 5  # it is said before anything is done
+    assert run(*arguments, "--trials", "6", "--overwrite", "--threads", "1") == 0
+    told = capsys.readouterr()
+    assert "chosen: trial" in told.out
+    assert "\nsearch 6/6: trial 5: " in told.err and "\r" not in told.err
     assert (out / "report.md").exists() and (out / "front.png").exists()

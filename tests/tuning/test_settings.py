@@ -66,3 +66,26 @@ def test_the_default_rule_gives_way_to_one_that_the_objectives_allow(world: Worl
     assert Settings.parse(world.recipe()).pick == "consistency+agreement"
     papers = world.recipe(objectives=["consistency", "perplexity"])
     assert Settings.parse(papers).pick == "knee"
+
+
+def told(recipe: Recipe, **given: Any) -> str:
+    with pytest.raises(DotsError) as refused:
+        Settings.parse(recipe, given)
+    return str(refused.value)
+
+
+def test_what_is_blamed_is_what_is_wrong(world: World) -> None:
+    """The recipe, what was given beside it, or that the two do not go together."""
+    assert told(world.recipe(), trials=0).startswith("`trials`: a whole number")
+    assert told(world.recipe(trials=0), votes=3).startswith(f"{world.folder / 'recipe.yml'}, line")
+    between = told(world.recipe(pick="agreement"), objectives=["consistency", "perplexity"])
+    assert between.startswith("`objectives` as given and the recipe do not go together: ")
+    assert f"{world.folder / 'recipe.yml'}, line" in between and "tune.pick: " in between
+    both = told(world.recipe(trials=0), votes=0).splitlines()
+    assert both[0].startswith(f"{world.folder}") and both[1].startswith("`votes`: ")
+
+
+def test_a_source_that_is_given_is_not_blamed_for_how_the_recipe_selects(world: World) -> None:
+    recipe = world.recipe(queries={"source": "q.jsonl", "size": 0})
+    assert told(recipe, queries="other.jsonl").startswith(f"{world.folder / 'recipe.yml'}, line")
+    assert told(world.recipe(), queries="").startswith("`queries.source`: a text that is not empty")
