@@ -90,11 +90,12 @@ def opened(path: str | os.PathLike[str], *, pipe: bool = False) -> Iterator[Bina
     """
     try:
         number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        mode = os.fstat(number).st_mode
+        kind = next((name for is_kind, name in _KINDS if is_kind(mode)), None)
+        if kind is not None and not (pipe and stat.S_ISFIFO(mode)):
+            os.close(number)
+            raise DotsError(f"{_shown(path)} is {kind}; a file is needed")
         with os.fdopen(number, "rb", buffering=0 if pipe else -1) as file:
-            mode = os.fstat(number).st_mode
-            kind = next((name for is_kind, name in _KINDS if is_kind(mode)), None)
-            if kind is not None and not (pipe and stat.S_ISFIFO(mode)):
-                raise DotsError(f"{_shown(path)} is {kind}; a file is needed")
             yield file
     except (OSError, ValueError) as error:
         raise DotsError(f"cannot read {_shown(path)}: {_reason(error)}") from error

@@ -18,7 +18,7 @@ __all__ = ["load_pickle", "read_pickle_header"]
 _LFS = b"version https://git-lfs"
 
 # torch names what it will not unpickle, after a page of advice to unpickle it all the same.
-_REFUSED = re.compile(r"(?:Unsupported \w+|Trying to \w+ \w+)[:\s]+(?:GLOBAL )?([\w.]+)")
+_REFUSED = re.compile(r"GLOBAL ([\w.]+)")
 
 
 def read_pickle_header(file: Path) -> dict[str, StoredTensor]:

@@ -39,8 +39,8 @@ def own_tokenizer(
             yield _no_tokenizer(checkpoint, others)
         return
     try:
-        tokens = _load(checkpoint)
         templates = chat_templates(checkpoint.folder)
+        tokens = _load(checkpoint)
     except DotsError as error:
         yield Finding(severity, str(error))
         return
