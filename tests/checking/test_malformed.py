@@ -137,6 +137,16 @@ def written(folder: Path, name: str, content: bytes | str) -> None:
     (folder / name).write_bytes(data)
 
 
+def pickled_as(folder: Path, content: str) -> None:
+    (folder / "model.safetensors").unlink()
+    written(folder, "pytorch_model.bin", content)
+
+
+def foldered(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    (folder / name).mkdir()
+
+
 def piped(folder: Path, name: str) -> None:
     (folder / name).unlink(missing_ok=True)
     os.mkfifo(folder / name)
@@ -181,7 +191,7 @@ MODELS: Mapping[str, tuple[Spoil, str]] = {
         "Too many levels of symbolic links",
     ),
     "config is a folder": (
-        lambda p: [(p / "config.json").unlink(), (p / "config.json").mkdir()],
+        lambda p: foldered(p, "config.json"),
         "has no config.json",
     ),
     "architectures: 3": (lambda p: configure(p, architectures=3), "it has 3"),
@@ -265,20 +275,17 @@ MODELS: Mapping[str, tuple[Spoil, str]] = {
         "no floating-point tensors",
     ),
     "pickle with numbers as names": (lambda p: pickled(p, {1: torch.ones(2)}), "1 stands where"),
-    "pickle with code": (lambda p: pickled(p, {"w": print}), "more than tensors (builtins.print)"),
+    "pickle with code": (lambda p: pickled(p, {"w": print}), "more than tensors (print)"),
     "pickle of sparse tensors": (
         lambda p: pickled(p, {"w": torch.ones(2, 2).to_sparse()}),
         "w is sparse or quantized",
     ),
     "empty pickle": (
-        lambda p: [(p / "model.safetensors").unlink(), written(p, "pytorch_model.bin", "")],
+        lambda p: pickled_as(p, ""),
         "pytorch_model.bin is empty",
     ),
     "pickle that is an LFS pointer": (
-        lambda p: [
-            (p / "model.safetensors").unlink(),
-            written(p, "pytorch_model.bin", "version https://git-lfs.github.com/spec/v1\n"),
-        ],
+        lambda p: pickled_as(p, "version https://git-lfs.github.com/spec/v1\n"),
         "Git LFS pointer",
     ),
     "weights that are a pipe": (lambda p: piped(p, "model.safetensors"), "is a pipe"),
