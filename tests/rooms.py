@@ -14,7 +14,7 @@ __all__ = ["table"]
 
 PACKAGE = Path(__file__).resolve().parents[1] / "dots_mergekit"
 
-GROUND = ("errors", "messages", "files", "progress", "logs", "threads", "schema")
+GROUND = ("errors", "messages", "files", "foreign", "progress", "logs", "threads", "schema")
 
 
 def table() -> str:

@@ -10,13 +10,24 @@ from mergekit.common import ModelReference
 from mergekit.config import MergeConfiguration
 
 from dots_mergekit.checking.checkpoints import Checkpoint, read_adapter, read_checkpoint
-from dots_mergekit.checking.configs import different_architecture, different_config
+from dots_mergekit.checking.configs import custom_code, different_architecture, different_config
 from dots_mergekit.checking.findings import Finding, Findings
 from dots_mergekit.checking.hub import find_folders
+from dots_mergekit.checking.listed import (
+    beyond_bounds,
+    settings_of_others,
+    twice,
+    weight_of_the_base,
+)
 from dots_mergekit.checking.machine import mergekit_asked, output_folder, versions
 from dots_mergekit.checking.names import base_missing, dtype_names, misread_paths
 from dots_mergekit.checking.plan import check_plan, is_sliced
-from dots_mergekit.checking.tokenizers import different_tokenizer, lost_chat_template
+from dots_mergekit.checking.tokenizers import (
+    different_tokenizer,
+    lost_chat_template,
+    own_tokenizer,
+    tokenizer_digest,
+)
 from dots_mergekit.checking.weights import non_finite, same_as_base, unmergeable
 from dots_mergekit.errors import DotsError, RecipeError
 from dots_mergekit.recipe import Recipe
@@ -99,13 +110,18 @@ def _check_merge(
     yield from misread_paths(recipe)
     folders, found = find_folders(recipe, config)
     yield from found
+    yield from weight_of_the_base(recipe)
+    yield from twice(recipe, folders)
+    yield from beyond_bounds(recipe, config)
+    yield from settings_of_others(recipe)
     checkpoints, found = _open_checkpoints(recipe.models, folders)
     yield from found
     yield from _beside_each_other(recipe, config, checkpoints)
     if deep:
-        for part, folder in folders.items():
-            yield from non_finite(part, folder)
-    all_usable = not found and set(checkpoints) == set(recipe.models)
+        parts = [part for model in checkpoints for part in (model.model, model.lora) if part]
+        yield from non_finite({str(part): folders[str(part)] for part in parts})
+    sound = not any(one.severity == "error" for one in found)
+    all_usable = sound and set(checkpoints) == set(recipe.models)
     if all_usable and len({checkpoint.architecture for checkpoint in checkpoints.values()}) == 1:
         yield from check_plan(recipe, config, checkpoints, target)
     else:
@@ -135,6 +151,7 @@ def _open_checkpoints(
             continue
         checkpoints[model] = checkpoint
         found += unmergeable(checkpoint)
+        found += custom_code(checkpoint)
     return checkpoints, found
 
 
@@ -147,12 +164,32 @@ def _beside_each_other(
     reference = next(iter(checkpoints.values()), None)
     if reference is None:
         return
+    aligned = bool(config.tokenizer or config.tokenizer_source)
+    yield from _tokenizers(checkpoints, config)
     for model, checkpoint in list(checkpoints.items())[1:]:
         yield from different_architecture(reference, checkpoint)
         if checkpoint.architecture == reference.architecture:
             yield from different_config(reference, checkpoint, sliced=is_sliced(config))
-        if not (config.tokenizer or config.tokenizer_source):
-            yield from different_tokenizer(reference, checkpoint)
-            yield from lost_chat_template(reference, checkpoint, config.chat_template)
+        if not aligned:
+            try:
+                yield from different_tokenizer(reference, checkpoint)
+                yield from lost_chat_template(reference, checkpoint, config.chat_template)
+            except DotsError:
+                pass  # its files are broken, which is said where they are loaded
         if recipe.base in checkpoints and not model.lora:
             yield from same_as_base(checkpoints[recipe.base], checkpoint)
+
+
+def _tokenizers(
+    checkpoints: Mapping[ModelReference, Checkpoint], config: MergeConfiguration
+) -> Iterator[Finding]:
+    """Check each tokenizer once; the result has that of the first model, or of a `source`."""
+    source = config.tokenizer.source if config.tokenizer else config.tokenizer_source
+    by_name = {checkpoint.name: checkpoint for checkpoint in checkpoints.values()}
+    seen: set[str | None] = set()
+    for place, (model, checkpoint) in enumerate(checkpoints.items()):
+        digest = tokenizer_digest(checkpoint.folder)
+        if digest is None or digest not in seen:
+            used = place == 0 or model == source
+            yield from own_tokenizer(checkpoint, by_name, used=used, chosen=config.chat_template)
+        seen.add(digest)
