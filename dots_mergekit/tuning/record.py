@@ -48,8 +48,8 @@ def read_record(path: Path) -> Record:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         of_another = content.pop("format", None) != _FORMAT
-        record = None if of_another else Record(**content)
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+        record = None if of_another else _checked(Record(**content))
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise DotsError(
             f"{path} cannot be read as the record of a study ({error!r}); "
             "restore the file, or choose another `out`"
@@ -59,4 +59,16 @@ def read_record(path: Path) -> Record:
             f"{path.parent} holds a study of another version of dots-mergekit, which this one "
             "cannot go on with; start a new one with another `out`"
         )
+    return record
+
+
+def _checked(record: Record) -> Record:
+    for value, kind in (
+        (record.name, str),
+        (record.storage, str),
+        (record.identity, dict),
+        (record.circumstances, dict),
+    ):
+        if not isinstance(value, kind):
+            raise TypeError(f"{kind.__name__} is needed, found {type(value).__name__}")
     return record
