@@ -103,8 +103,8 @@ class Models:
                 self._swappable, self._family = open_model(recipe, **self._options), family
             self._swappable.use(recipe)
             return self._swappable.lm
-        except OSError as error:  # what transformers raises for files that it cannot use
-            raise DotsError(f"cannot load {candidate.name}: {first_line(error)}") from error
+        except DotsError as error:
+            raise DotsError(f"{candidate.name} cannot be scored: {error}") from error
 
     def _merge(self, recipe: Recipe, seed: int | None) -> Any:
         from dots_mergekit.backends.huggingface_lm import load_checkpoint
@@ -112,7 +112,7 @@ class Models:
 
         with tempfile.TemporaryDirectory(prefix="dots-eval-") as folder:
             write_merge(recipe, folder, seed=seed)
-            return load_checkpoint(folder, **self._options)
+            return load_checkpoint(folder, **self._options, called="the merge")
 
     def _let_go(self) -> None:
         import torch

@@ -89,6 +89,7 @@ class LmEvalScorer:
         Raises:
             DotsError: A prompt and `max_tokens` do not fit into the model's context, or an
                 objective needs pseudo-labels and no query has one.
+            NonFiniteError: The merge, or what it computes, leaves the range of its dtype.
         """
         self._require_pseudo_labels(queries)
         started = time.perf_counter()
@@ -162,6 +163,8 @@ def sample(
         "order": generation.order,
         "regex": generation.regex,
     }
+    if isinstance(lm, _Counting):
+        lm.take_counts()  # what a generation counted that did not come to its end
     with torch.random.fork_rng(range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         metrics, samples = run_task(lm, Votes({"metadata": metadata}, equal))

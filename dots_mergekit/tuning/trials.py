@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution, FloatDistribution
+from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from dots_mergekit.errors import DotsError, NonFiniteError
@@ -167,32 +167,26 @@ class Trials:
             The trial and its point; None when there is nothing left.
         """
         self._study.sampler = sampler(self.finished)
-        space: dict[str, BaseDistribution] = {
+        space = {
             name: FloatDistribution(
                 *ends, step=None if name in self._settings.weights else DENSITY_STEP
             )
             for name, ends in ranges(self._settings).items()
         }
-        asked = self._in_flight(space)
-        if asked is None:
-            if not self._enqueue_first(planned, starts) and only_planned:
-                return None
-            asked = self._study.ask(space)
-        return asked, Point.of(asked.params, self._settings)
+        running = [one for one in self._all() if one.state == TrialState.RUNNING]
+        if running:
+            begun = optuna.Trial(self._study, running[0]._trial_id)
+            for name, distribution in space.items():
+                begun.suggest_float(
+                    name, distribution.low, distribution.high, step=distribution.step
+                )
+        elif self._in_line(planned, starts) or (not only_planned and self._suggest(space)):
+            begun = self._study.ask(dict(space))
+        else:
+            return None
+        return begun, Point.of(begun.params, self._settings)
 
-    def _in_flight(self, space: Mapping[str, BaseDistribution]) -> optuna.Trial | None:
-        """Go on with the trial that an earlier run left running, if there is one."""
-        for frozen in self._all():
-            if frozen.state != TrialState.RUNNING:
-                continue
-            if set(frozen.params) == set(space):
-                return optuna.Trial(self._study, frozen._trial_id)
-            # Stopped before all was suggested. A fresh sampler will suggest all of it again, but
-            # the rest of it alone would be something else.
-            self._study.tell(frozen.number, state=TrialState.FAIL)
-        return None
-
-    def _enqueue_first(self, planned: Iterable[Point], starts: int) -> bool:
+    def _in_line(self, planned: Iterable[Point], starts: int) -> bool:
         """Put the first planned point in line that was not scored; say whether one is in line."""
         known = set()
         for frozen in self._all():
@@ -206,6 +200,28 @@ class Trials:
                 self._study.enqueue_trial(point.parameters, marked)
                 return True
         return False
+
+    def _suggest(self, space: Mapping[str, FloatDistribution]) -> bool:
+        """Put the sampler's suggestion in line.
+
+        It is made in a copy of the study, in memory, and kept as a whole: in the study itself
+        Optuna keeps one parameter after the other, and a run that ends between two of them would
+        leave a half that nobody can complete as the sampler would have.
+        """
+        copied = optuna.create_study(
+            storage=optuna.storages.InMemoryStorage(),
+            directions=self._study.directions,
+            sampler=self._study.sampler,
+        )
+        copied.add_trials(self._all())
+        copied.ask(dict(space))
+        suggested = copied.get_trials(deepcopy=False)[-1]
+        # With what the sampler noted of it, as its generation.
+        noted = {**suggested.system_attrs, "fixed_params": suggested.params}
+        self._study.add_trial(
+            optuna.trial.create_trial(state=TrialState.WAITING, system_attrs=noted)
+        )
+        return True
 
     def leave_out(self, asked: optuna.Trial, reason: str) -> None:
         """End a trial that cannot be scored: it counts, and its point is not tried again."""
