@@ -14,7 +14,7 @@ __all__ = ["table"]
 
 PACKAGE = Path(__file__).resolve().parents[1] / "dots_mergekit"
 
-GROUND = ("errors", "messages", "files", "progress", "logs", "schema")
+GROUND = ("errors", "messages", "files", "foreign", "progress", "logs", "schema")
 
 
 def table() -> str:

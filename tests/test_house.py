@@ -22,7 +22,7 @@ PACKAGE = ROOT / "dots_mergekit"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = (
-    {"errors", "messages", "files", "progress", "logs", "schema"},
+    {"errors", "messages", "files", "foreign", "progress", "logs", "schema"},
     {"merging"},
     {"recipe"},
     {"checking", "answers"},
@@ -47,6 +47,7 @@ OUTSIDE = {
 BEYOND = {
     "errors.py": set[str](),
     "files.py": set[str](),
+    "foreign.py": set[str](),
     "messages.py": set[str](),
     "schema.py": {"pydantic", "pydantic_core"},
     "merging/kernel.py": {"torch"},

@@ -16,7 +16,12 @@ from dots_mergekit.checking.hub import find_folders
 from dots_mergekit.checking.machine import mergekit_asked, output_folder, versions
 from dots_mergekit.checking.names import base_missing, dtype_names, misread_paths
 from dots_mergekit.checking.plan import check_plan, is_sliced
-from dots_mergekit.checking.tokenizers import different_tokenizer, lost_chat_template
+from dots_mergekit.checking.tokenizers import (
+    different_tokenizer,
+    lost_chat_template,
+    own_tokenizer,
+    tokenizer_digest,
+)
 from dots_mergekit.checking.weights import non_finite, same_as_base, unmergeable
 from dots_mergekit.errors import DotsError, RecipeError
 from dots_mergekit.recipe import Recipe
@@ -86,8 +91,8 @@ def _check_merge(
     yield from found
     yield from _beside_each_other(recipe, config, checkpoints)
     if deep:
-        for part, folder in folders.items():
-            yield from non_finite(part, folder)
+        parts = [part for model in checkpoints for part in (model.model, model.lora) if part]
+        yield from non_finite({str(part): folders[str(part)] for part in parts})
     all_usable = not found and set(checkpoints) == set(recipe.models)
     if all_usable and len({checkpoint.architecture for checkpoint in checkpoints.values()}) == 1:
         yield from check_plan(recipe, config, checkpoints, out)
@@ -130,12 +135,32 @@ def _beside_each_other(
     reference = next(iter(checkpoints.values()), None)
     if reference is None:
         return
+    aligned = bool(config.tokenizer or config.tokenizer_source)
+    yield from _tokenizers(checkpoints, config)
     for model, checkpoint in list(checkpoints.items())[1:]:
         yield from different_architecture(reference, checkpoint)
         if checkpoint.architecture == reference.architecture:
             yield from different_config(reference, checkpoint, sliced=is_sliced(config))
-        if not (config.tokenizer or config.tokenizer_source):
-            yield from different_tokenizer(reference, checkpoint)
-            yield from lost_chat_template(reference, checkpoint, config.chat_template)
+        if not aligned:
+            try:
+                yield from different_tokenizer(reference, checkpoint)
+                yield from lost_chat_template(reference, checkpoint, config.chat_template)
+            except DotsError:
+                pass  # its files are broken, which is said where they are loaded
         if recipe.base in checkpoints and not model.lora:
             yield from same_as_base(checkpoints[recipe.base], checkpoint)
+
+
+def _tokenizers(
+    checkpoints: Mapping[ModelReference, Checkpoint], config: MergeConfiguration
+) -> Iterator[Finding]:
+    """Check each tokenizer once; the result has that of the first model, or of a `source`."""
+    source = config.tokenizer.source if config.tokenizer else config.tokenizer_source
+    by_name = {checkpoint.name: checkpoint for checkpoint in checkpoints.values()}
+    seen: set[str | None] = set()
+    for place, (model, checkpoint) in enumerate(checkpoints.items()):
+        digest = tokenizer_digest(checkpoint.folder)
+        if digest is None or digest not in seen:
+            used = place == 0 or model == source
+            yield from own_tokenizer(checkpoint, by_name, used=used, chosen=config.chat_template)
+        seen.add(digest)

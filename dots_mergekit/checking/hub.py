@@ -20,6 +20,8 @@ from mergekit.config import MergeConfiguration
 from dots_mergekit.checking.checkpoints import weight_files
 from dots_mergekit.checking.findings import Finding
 from dots_mergekit.checking.names import may_be_hub_id
+from dots_mergekit.errors import DotsError
+from dots_mergekit.foreign import is_file, is_folder
 from dots_mergekit.recipe import Recipe
 
 __all__ = ["find_folders"]
@@ -39,7 +41,10 @@ def find_folders(
     folders: dict[str, Path] = {}
     found: list[Finding] = []
     for part in _parts(recipe, config):
-        located = _locate(part, hub)
+        try:
+            located = _locate(part, hub)
+        except DotsError as error:
+            located = Finding("error", str(error))
         if isinstance(located, Finding):
             found.append(located)
         else:
@@ -108,11 +113,15 @@ def _parts(recipe: Recipe, config: MergeConfiguration) -> Iterator[ModelPath]:
 
 
 def _locate(part: ModelPath, hub: _Hub) -> _Located | Finding:
-    """Find the local folder of a model; a Hub id has one when it is in the cache."""
+    """Find the local folder of a model; a Hub id has one when it is in the cache.
+
+    Raises:
+        DotsError: One cannot look there, or what is in the cache is broken.
+    """
     path = Path(part.path)
-    if path.is_dir():
+    if is_folder(path):
         return _Located(path)
-    if path.exists():
+    if is_file(path):
         return Finding("error", f"{part} is a file; a model is a folder with config and weights")
     if not may_be_hub_id(part.path):
         hint = (

@@ -11,7 +11,8 @@ from mergekit.common import ModelReference
 from mergekit.io.tasks import GatherTensors, SaveTensor
 from mergekit.merge_methods.base import OptionalTensorPolicy
 
-from dots_mergekit.checking.checkpoints import Checkpoint, StoredTensor
+from dots_mergekit.checking.checkpoints import Checkpoint
+from dots_mergekit.checking.headers import StoredTensor
 
 __all__ = ["Inputs"]
 

@@ -13,7 +13,7 @@ from mergekit.common import dtype_from_name
 from mergekit.config import MergeConfiguration
 from mergekit.merge_methods.base import BasePolicy
 
-from dots_mergekit.checking.checkpoints import FLOATING
+from dots_mergekit.checking.contents import FLOATING
 from dots_mergekit.checking.findings import Finding
 from dots_mergekit.recipe import Recipe
 from dots_mergekit.recipe.schema import method_spec

@@ -10,7 +10,8 @@ from mergekit.architecture import arch_info_for_config
 from mergekit.common import ModelReference
 from mergekit.config import MergeConfiguration
 
-from dots_mergekit.checking.checkpoints import FLOATING, Checkpoint
+from dots_mergekit.checking.checkpoints import Checkpoint
+from dots_mergekit.checking.contents import FLOATING
 from dots_mergekit.checking.findings import Finding
 from dots_mergekit.checking.inputs import Inputs
 from dots_mergekit.checking.machine import output_folder

@@ -12,9 +12,19 @@ Both functions stream over the flattened tensors in chunks that fit a core's cac
 threads as torch is set to use, so no dense float32 copy of an input ever exists. Results do not
 depend on the number of threads.
 
-Differences from the paper's published code: the rescaling is per tensor and on by default (there
-it is one global factor, off by default), norms are accumulated in float64, the result is computed
-in float32 and rounded once, and non-finite values are errors.
+Entries that are NaN or infinite, with the same bits in all inputs, have τ = 0 and stay as they are,
+as in the masks of some old models; any other such value is an error. Buffers of whole numbers or
+truth values (masks, positions, counters) have no τ: the base's stay.
+
+Differences from the paper's published code:
+
+- The rescaling is per tensor and on by default; there it is one global factor, off by default.
+- Norms are accumulated in float64, the result is computed in float32 and rounded once; there norms
+  are in float32, and the sum of the steps is rounded to the base's dtype before it is added.
+- Where an input is float64, float64 is computed in; there every τ is float32.
+- Where density · n is below 1, one entry is kept; there none is.
+- Tensors that do not match in shape are errors; there they are passed over, and stay the base's.
+- Non-finite values are errors, but for those above; there they spread.
 """
 
 from __future__ import annotations
@@ -74,6 +84,8 @@ def select(base: Tensor, tuned: Tensor, density: float, *, rescale: bool = True)
     if not 0 < density <= 1:
         raise ValueError(f"density must lie in (0, 1], got {density!r}")
     base, tuned = base.detach(), tuned.detach()
+    if _is_buffer(base, [tuned]):
+        return Selection(threshold=0.0, scale=1.0)
     _check_inputs(base, [tuned])
     n = base.numel()
     if density == 1 or n == 0:
@@ -81,6 +93,10 @@ def select(base: Tensor, tuned: Tensor, density: float, *, rescale: bool = True)
     rank = max(1, math.floor(density * n))
     found = find_threshold(base.reshape(-1), tuned.reshape(-1), rank)
     if not math.isfinite(found.squares):
+        excused = _excused(base, [tuned])
+        if bool(excused.any()):
+            cleaned = (tensor.masked_fill(excused, 0) for tensor in (base, tuned))
+            return select(*cleaned, density, rescale=rescale)
         overflow = f"the difference, or its norm, exceeds the range of {compute_dtype(base, tuned)}"
         raise _non_finite(base, [tuned], overflow)
     if not rescale or found.value == 0:
@@ -121,7 +137,9 @@ def combine(
         NonFiniteError: NaN or infinity in an input, or a result beyond the range of its dtype.
     """
     base, tuned = base.detach(), [source.detach() for source in tuned]
-    _check_inputs(base, tuned)
+    buffer = _is_buffer(base, tuned)
+    if not buffer:
+        _check_inputs(base, tuned)
     _check_numbers(tuned, selections, weights)
     if out is None:
         out = torch.empty(base.shape, dtype=base.dtype, device=base.device)
@@ -130,17 +148,27 @@ def combine(
             f"out must be contiguous, of shape {tuple(base.shape)} on {base.device}; got shape "
             f"{tuple(out.shape)} on {out.device}"
         )
+    coefficients = [
+        weight * selection.scale for weight, selection in zip(weights, selections, strict=True)
+    ]
+    if buffer or not any(coefficients):
+        return out.copy_(base)
     dtype = compute_dtype(base, *tuned)
     active = [
-        _Step(source.reshape(-1), float_below(selection.threshold, dtype), weight * selection.scale)
-        for source, selection, weight in zip(tuned, selections, weights, strict=True)
-        if weight * selection.scale != 0
+        _Step(source.reshape(-1), float_below(selection.threshold, dtype), coefficient)
+        for source, selection, coefficient in zip(tuned, selections, coefficients, strict=True)
+        if coefficient != 0
     ]
-    if not active:
-        return out.copy_(base)
     work = partial(_add, base.reshape(-1), active, out.detach().view(-1), dtype)
-    if not all(run(work, base)):
+    if all(run(work, base)):
+        return out
+    read = [source for source, c in zip(tuned, coefficients, strict=True) if c != 0]
+    excused = _excused(base, read)
+    if not bool(excused.any()):
         raise _non_finite(base, tuned, f"the merged tensor exceeds the range of {out.dtype}")
+    cleaned = [source.masked_fill(excused, 0) for source in tuned]
+    combine(base.masked_fill(excused, 0), cleaned, selections, weights, out=out)
+    out[excused] = base[excused].to(out.dtype)
     return out
 
 
@@ -186,6 +214,31 @@ def _add(
         if not (low >= -limit and high <= limit):
             finite = finite and bool(torch.isfinite(out[chunk]).all())
     return finite
+
+
+def _is_buffer(base: Tensor, tuned: Sequence[Tensor]) -> bool:
+    """Say whether these are masks, positions or counters: whole numbers, with nothing to merge.
+
+    Matrices of whole numbers that differ are no such thing, but weights that were quantized.
+    """
+    if any(
+        t.is_floating_point() or t.is_complex() or t.shape != base.shape for t in [base, *tuned]
+    ):
+        return False
+    if base.dtype == torch.bool or base.ndim < 2:
+        return True
+    return all(torch.equal(base, source) for source in tuned)
+
+
+def _excused(base: Tensor, tuned: Sequence[Tensor]) -> Tensor:
+    """Find the entries that are NaN or infinite with the same bits in all of these."""
+    dtype = compute_dtype(base, *tuned)
+    bits = torch.int64 if dtype == torch.float64 else torch.int32
+    found = ~torch.isfinite(base)
+    ours = base.to(dtype).contiguous().view(bits)
+    for source in tuned:
+        found &= ours == source.to(dtype).contiguous().view(bits)
+    return found
 
 
 def _check_inputs(base: Tensor, tuned: Sequence[Tensor]) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import huggingface_hub
 
+from dots_mergekit.foreign import is_folder, names_in, opened
 from dots_mergekit.recipe import Recipe
 from dots_mergekit.recipe.places import with_paths
 from dots_mergekit.recipe.schema import TUNE
@@ -103,9 +105,12 @@ def fingerprint(path: str) -> str | None:
     Of a folder: names and sizes of its files, the small ones whole, evenly spread samples of
     the large ones; not their dates. Of a model on the Hub: its revision in the local cache,
     None when it is not there.
+
+    Raises:
+        DotsError: A file or folder cannot be read.
     """
     folder = Path(path)
-    if not folder.is_dir():
+    if not is_folder(folder):
         repository, _, revision = path.partition("@")
         try:
             cached = huggingface_hub.try_to_load_from_cache(
@@ -115,17 +120,17 @@ def fingerprint(path: str) -> str | None:
             return None
         return Path(cached).parent.name if isinstance(cached, str) else None
     digest = hashlib.sha256()
-    for file in sorted(folder.iterdir()):
+    for file in map(folder.joinpath, names_in(folder)):
         if file.suffix in _CHECKPOINT_FILES and file.is_file():
-            size = file.stat().st_size
-            digest.update(f"{file.name} {size}\n".encode())
-            with file.open("rb") as opened:
+            with opened(file) as stream:
+                size = os.fstat(stream.fileno()).st_size
+                digest.update(f"{file.name} {size}\n".encode())
                 if size <= _WHOLE:
-                    digest.update(opened.read())
+                    digest.update(stream.read())
                     continue
                 for index in range(_SAMPLES):
-                    opened.seek(index * (size - _SAMPLE_BYTES) // (_SAMPLES - 1))
-                    digest.update(opened.read(_SAMPLE_BYTES))
+                    stream.seek(index * (size - _SAMPLE_BYTES) // (_SAMPLES - 1))
+                    digest.update(stream.read(_SAMPLE_BYTES))
     return digest.hexdigest()[:16]
 
 

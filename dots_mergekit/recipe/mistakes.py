@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 from mergekit import merge_methods
@@ -17,6 +18,9 @@ from dots_mergekit.schema import Location, spell
 
 __all__ = ["find_mistakes"]
 
+# Nobody reads more, and to look for what was meant takes time.
+_MOST = 100
+
 _Mistake = tuple[Location, str]
 
 
@@ -27,24 +31,28 @@ def find_mistakes(content: Mapping[str, Any], spec: MergeMethodSpec | None) -> l
         content: Of a recipe.
         spec: What its merge method says of itself; None when mergekit does not know it.
     """
-    found = list(_unknown_keys(content, MergeConfiguration, (), extra=(TUNE,)))
+    found = list(islice(_of_our_own(content, spec), _MOST))
+    reported = [location for location, _ in found]
+    found += islice(_refused_by_mergekit(content, reported), _MOST - len(found))
+    return found
+
+
+def _of_our_own(content: Mapping[str, Any], spec: MergeMethodSpec | None) -> Iterator[_Mistake]:
+    """Find what mergekit would pass over, or say less well."""
+    yield from _unknown_keys(content, MergeConfiguration, (), extra=(TUNE,))
     if not isinstance(content.get(TUNE, {}), dict):
-        found.append(((TUNE,), f"`{TUNE}` is a mapping of settings for dots-tune"))
+        yield (TUNE,), f"`{TUNE}` is a mapping of settings for dots-tune"
     name = content.get("merge_method")
     if spec is not None:
         for location in parameter_holders(content):
-            found.extend(_in_parameters(content, location, spec))
+            yield from _in_parameters(content, location, spec)
     elif isinstance(name, str):
         known = [method.spec.name for method in merge_methods.registered_methods()]
-        found.append(
-            (
-                ("merge_method",),
-                f"unknown merge method `{name}`{did_you_mean(name, known)}; "
-                f"known: {', '.join(sorted(known))}",
-            )
+        yield (
+            ("merge_method",),
+            f"unknown merge method `{name:.100}`{did_you_mean(name, known)}; "
+            f"known: {', '.join(sorted(known))}",
         )
-    found.extend(_refused_by_mergekit(content, [location for location, _ in found]))
-    return found
 
 
 def _refused_by_mergekit(

@@ -9,13 +9,13 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from mergekit.common import ModelReference
 
-from dots_mergekit.errors import RecipeError
+from dots_mergekit.errors import DotsError, RecipeError
 from dots_mergekit.files import write_text
+from dots_mergekit.foreign import read_text
 from dots_mergekit.messages import did_you_mean
 from dots_mergekit.recipe.mistakes import find_mistakes
 from dots_mergekit.recipe.places import (
@@ -29,7 +29,7 @@ from dots_mergekit.recipe.places import (
 )
 from dots_mergekit.recipe.respell import respell
 from dots_mergekit.recipe.schema import TUNE, method_spec, parameter, refusal
-from dots_mergekit.recipe.text import Document, read_document
+from dots_mergekit.recipe.text import SIZE, Document, read_document
 from dots_mergekit.recipe.weights import find_slots
 from dots_mergekit.schema import Location
 
@@ -71,9 +71,10 @@ class Recipe:
             RecipeError: The file cannot be read or is not one YAML mapping.
         """
         try:
-            text = Path(path).read_bytes().decode()  # the bytes: a text mode would change line ends
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            text = read_text(path, limit=SIZE, pipe=True)
+        except DotsError as error:
+            cause = error.__cause__
+            reason = cause.strerror if isinstance(cause, OSError) else error
             raise RecipeError(f"cannot read the recipe {os.fspath(path)}: {reason}") from error
         return cls(text, os.fspath(path))
 

@@ -6,7 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
-from checked import errors, of, warnings
+from checked import errors, of, rewrite, warnings
 from checkpoints import write_checkpoint
 
 from dots_mergekit.checking import check
@@ -43,12 +43,19 @@ class TestBesideEachOther:
         assert "splits text differently" in warnings(check(of(world / "base", sft)))[0]
 
     def test_no_tokenizer_to_copy(self, world: Path, tmp_path: Path) -> None:
-        """The result would come without a tokenizer."""
+        """The result would come without a tokenizer; where there is another, it is named."""
         bare = tmp_path / "bare"
         shutil.copytree(world / "base", bare)
         for file in bare.glob("tokenizer*"):
             file.unlink()
-        assert "has no tokenizer to copy" in warnings(check(of(bare, world / "sft")))[0]
+        (message,) = errors(check(of(bare, world / "sft")))
+        assert "has no tokenizer to copy" in message
+        assert f"e.g. from {world / 'sft'}" in message
+        other = tmp_path / "other"
+        shutil.copytree(bare, other)
+        rewrite(other, lambda t: t["model.norm.weight"].add_(1))
+        (message,) = errors(check(of(bare, other)))
+        assert "no other model has one either" in message
 
     def test_a_lost_chat_template(self, world: Path, tmp_path: Path) -> None:
         """Fine-tunes that chat over a base that does not: the template would be lost."""

@@ -337,12 +337,89 @@ def test_non_finite_inputs_are_named(bad: float, position: int, density: float) 
     assert caught.value.input == position
 
 
-def test_infinity_in_the_same_place_of_both_is_found() -> None:
-    """Their difference is NaN, not zero."""
-    both = torch.tensor([1.0, math.inf])
+def test_infinity_where_the_other_has_another_is_found() -> None:
+    """Opposite signs, and one NaN that is not the other, are differences."""
+    ours = torch.tensor([1.0, math.inf, 2.0])
     with pytest.raises(NonFiniteError) as caught:
-        select(both, both.clone(), 0.3)
+        select(ours, -ours, 0.3)
     assert caught.value.input == 0
+    bits = torch.tensor([0x7FC00000, 0x7FC00001], dtype=torch.int32).view(torch.float32)
+    with pytest.raises(NonFiniteError):
+        select(bits[:1], bits[1:], 0.3)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("density", [0.3, 1.0])
+def test_what_is_infinite_everywhere_alike_stays(bad: float, density: float) -> None:
+    """The masks of old models hold -inf, and no fine-tune changes them."""
+    base = torch.tensor([bad, 1.0, 2.0, 3.0])
+    tuned = [base + torch.tensor([0.0, 0.5, -1.0, 4.0]), base + torch.tensor([0.0, 1.0, 1.0, 1.0])]
+    selections = [select(base, source, density) for source in tuned]
+    merged = combine(base, tuned, selections, [1.0, 0.5])
+    rest = [base[1:], [source[1:] for source in tuned]]
+    assert torch.equal(merged[1:], combine(*rest, selections, [1.0, 0.5]))  # type: ignore[arg-type]
+    assert torch.equal(merged[:1].view(torch.int32), base[:1].view(torch.int32))
+    mask = torch.full((), bad)
+    assert select(mask, mask.clone(), density) == Selection(0.0, 1.0)
+
+
+def test_what_only_one_source_shares_is_found() -> None:
+    base = torch.tensor([-math.inf, 1.0, 2.0])
+    tuned = [base + 1, torch.ones(3)]
+    with pytest.raises(NonFiniteError) as caught:
+        combine(base, tuned, [Selection(0.0, 1.0)] * 2, [1.0, 1.0])
+    assert caught.value.input == 0
+    # A source that takes no part is not asked.
+    assert combine(base, tuned, [Selection(0.0, 1.0)] * 2, [1.0, 0.0])[0] == -math.inf
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64])
+def test_buffers_of_whole_numbers_are_the_bases(dtype: torch.dtype) -> None:
+    """Masks, positions and counters: there is no half way between them."""
+    base = torch.tensor([0, 1, 1]).to(dtype)
+    tuned = torch.tensor([1, 1, 0]).to(dtype)
+    assert select(base, tuned, 0.3) == Selection(0.0, 1.0)
+    assert torch.equal(combine(base, [tuned], [Selection(0.0, 1.0)], [1.0]), base)
+    wide = torch.empty(3)
+    assert combine(base, [tuned], [Selection(0.0, 1.0)], [1.0], out=wide).tolist() == [0, 1, 1]
+
+
+def test_matrices_of_whole_numbers_that_differ_are_refused() -> None:
+    """They are weights that were quantized."""
+    base = torch.tensor([[1, 2], [3, 4]], dtype=torch.int8)
+    assert torch.equal(combine(base, [base.clone()], [Selection(0.0, 1.0)], [1.0]), base)
+    with pytest.raises(ValueError, match=r"the base tensor is torch\.int8; expected"):
+        select(base, base + 1, 0.3)
+
+
+@given(tensors(3), densities, st.tuples(weights, weights), st.data())
+@settings(deadline=None)
+def test_equal_infinities_change_nothing_else(
+    trio: list[Tensor], density: float, pair: tuple[float, float], data: st.DataObject
+) -> None:
+    """The same merge as with zeros in these places; there, the base's bits."""
+    n = len(trio[0])
+    where = torch.tensor(data.draw(st.lists(st.booleans(), min_size=n, max_size=n)))
+    bad = data.draw(st.sampled_from([math.inf, -math.inf, math.nan]))
+    marked, zeroed = ([tensor.masked_fill(where, v) for tensor in trio] for v in (bad, 0.0))
+    try:
+        want, selections = merged_with(zeroed, density, pair)
+    except NonFiniteError:
+        with pytest.raises(NonFiniteError):
+            merged_with(marked, density, pair)
+        return
+    got, found = merged_with(marked, density, pair)
+    assert found == selections or density == 1
+    assert torch.equal(got[~where], want[~where])
+    assert torch.equal(got[where], marked[0][where]) or math.isnan(bad)
+
+
+def merged_with(
+    trio: list[Tensor], density: float, pair: tuple[float, float]
+) -> tuple[Tensor, list[Selection]]:
+    base, *tuned = trio
+    selections = [select(base, source, density) for source in tuned]
+    return combine(base, tuned, selections, pair), selections
 
 
 def test_a_result_beyond_the_dtype_is_an_error_and_the_largest_value_is_not() -> None:
