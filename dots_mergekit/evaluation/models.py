@@ -8,29 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from dots_mergekit.checking.checkpoints import read_checkpoint
+from dots_mergekit.checking.tokenizers import own_tokenizer
 from dots_mergekit.errors import DotsError
 from dots_mergekit.evaluation.candidates import Candidate
 from dots_mergekit.messages import first_line
 from dots_mergekit.recipe import Recipe
 
-__all__ = ["Models", "require_device", "require_model"]
-
-
-def require_device(device: str | None) -> None:
-    """Refuse a device that is not there.
-
-    Raises:
-        DotsError: PyTorch cannot use it.
-    """
-    import torch
-
-    if device is not None:
-        try:
-            torch.empty(0, device=device)
-        except (RuntimeError, AssertionError) as error:  # a torch without CUDA asserts
-            raise DotsError(
-                f"`device`: {device} cannot be used here: {first_line(error)}"
-            ) from error
+__all__ = ["Models", "require_model"]
 
 
 def require_model(path: str) -> None:
@@ -43,7 +27,10 @@ def require_model(path: str) -> None:
         DotsError: It is neither a checkpoint here nor to be had from the Hub.
     """
     if Path(path).is_dir():
-        read_checkpoint(path, Path(path))
+        checkpoint = read_checkpoint(path, Path(path))
+        found = own_tokenizer(checkpoint, {}, used=True, chosen=None)
+        if wrong := [finding.message for finding in found if finding.severity == "error"]:
+            raise DotsError("\n".join(wrong))
         return
     from transformers import AutoConfig
 

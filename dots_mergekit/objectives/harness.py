@@ -69,6 +69,7 @@ class LmEvalScorer:
         """Let the merge of a recipe answer each query `count` times, and count the answers.
 
         Raises:
+            TooLongError: Prompts that alone fill the model's context.
             DotsError: A prompt and `max_tokens` do not fit into the model's context.
         """
         self._model.use(recipe)
@@ -152,7 +153,7 @@ def sample(
         DotsError: A prompt and `max_tokens` do not fit into the model's context.
     """
     prompts = render_for(lm, queries, generation.instruction)
-    require_room(lm, prompts, generation.max_tokens)
+    require_room(lm, queries, prompts, generation.max_tokens)
     metadata = {
         "queries": queries,
         "votes": count,

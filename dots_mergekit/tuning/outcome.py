@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -63,7 +63,7 @@ class Outcome:
     ended: str
     notes: Sequence[str]
     costs: Mapping[str, Cost]
-    left_out: Mapping[int, str]
+    left_out: Mapping[int, str] = field(default_factory=dict)
 
     @cached_property
     def best(self) -> Recipe:

@@ -13,6 +13,7 @@ from dataclasses import asdict
 import optuna
 
 from dots_mergekit.errors import DotsError, EngineError, NonFiniteError
+from dots_mergekit.objectives.prompts import TooLongError
 from dots_mergekit.objectives.queries import Query, read_pool, write_pool
 from dots_mergekit.objectives.scores import Generation, Scorer
 from dots_mergekit.progress import Progress, Silent
@@ -23,12 +24,12 @@ from dots_mergekit.tuning.confirmation import choose
 from dots_mergekit.tuning.front import hypervolume, worst_point
 from dots_mergekit.tuning.outcome import Outcome, costs_of
 from dots_mergekit.tuning.outputs import write_choice, write_tables, write_trial
-from dots_mergekit.tuning.pool import load_candidates, select_pool
+from dots_mergekit.tuning.pool import load_candidates, require_choosable, select_pool
 from dots_mergekit.tuning.retries import insist, require_hope
 from dots_mergekit.tuning.samplers import SAMPLERS
 from dots_mergekit.tuning.seeds import seed_for
 from dots_mergekit.tuning.settings import Settings
-from dots_mergekit.tuning.space import Point, edges, grid, starts
+from dots_mergekit.tuning.space import Point, edges, few_trials, grid, starts
 from dots_mergekit.tuning.study import POOL, TRIALS, VOTES, Study, open_study
 from dots_mergekit.tuning.trials import Trial
 from dots_mergekit.tuning.votes import SourcePoll, SourceVotes
@@ -83,7 +84,8 @@ def search(
     told = progress or Silent()
     scorer = functools.cache(functools.partial(_open, open_scorer))
     with open_study(recipe, settings, out, storage=storage, backend=backend) as study:
-        for message in study.notes:
+        of_study = [*study.notes, *few_trials(recipe, settings)]
+        for message in of_study:
             told.note(message)
         try:
             queries = _select_queries(study, scorer, told)
@@ -106,7 +108,7 @@ def search(
             confirmed=confirmed,
             choice=choice,
             ended=ended,
-            notes=[*notes, *study.notes, *on_edges],
+            notes=[*notes, *of_study, *on_edges],
             costs=costs_of(study, SourceVotes(study.folder / VOTES), confirmed),
             left_out={
                 **{one.number: f"{one.point}: {one.reason}" for one in study.trials.left_out()},
@@ -135,12 +137,34 @@ def _select_queries(study: Study, scorer: Callable[[], Scorer], progress: Progre
     path = study.folder / POOL
     if not path.exists():
         settings = study.settings.queries
-        candidates = load_candidates(settings)
-        polls = _source_votes(study, scorer, candidates, progress).polls
+        candidates: Sequence[Query] = load_candidates(settings)
+        require_choosable(candidates)
+        try:
+            polls = _source_votes(study, scorer, candidates, progress).polls
+        except TooLongError as error:
+            candidates = _without(candidates, error, progress)
+            polls = _source_votes(study, scorer, candidates, progress).polls
         votes = {name: polls[name].votes for name in study.recipe.sources}
-        write_pool(path, select_pool(candidates, votes, settings))
+        pool = select_pool(candidates, votes, settings)
+        require_choosable(pool)
+        write_pool(path, pool)
+    else:
+        SourceVotes(study.folder / VOTES)  # which the report needs: said now if it is damaged
     study.keep_pool()
     return read_pool(path)
+
+
+def _without(
+    candidates: Sequence[Query], error: TooLongError, progress: Progress
+) -> Sequence[Query]:
+    """Leave out the candidates that no model here can read, unless that is all of them."""
+    kept = [query for index, query in enumerate(candidates) if index not in error.queries]
+    if not kept:
+        raise error
+    for reason in error.queries.values():
+        progress.note(f"{reason.removesuffix(': leave that query out')}; it is left out")
+    require_choosable(kept)
+    return kept
 
 
 def _source_votes(
@@ -159,9 +183,10 @@ def _source_votes(
     ]
     key = hashlib.sha256(json.dumps(asked, default=str).encode()).hexdigest()
     kept = SourceVotes(study.folder / VOTES, key)
-    progress.begin("queries", len(recipes), len(kept.polls))
+    whole = {n for n, poll in kept.polls.items() if len(poll.votes) == len(candidates)}
+    progress.begin("queries", len(recipes), len(whole))
     for name, recipe in recipes.items():
-        if name not in kept.polls:
+        if name not in whole:
             began = time.monotonic()
             ask = functools.partial(scorer().votes, recipe, candidates, count, seed)
             try:

@@ -13,6 +13,7 @@ from typing import Any
 
 from dots_mergekit.errors import DotsError
 from dots_mergekit.files import require_writable
+from dots_mergekit.foreign import read_bytes
 from dots_mergekit.recipe import Recipe
 from dots_mergekit.recipe.fingerprint import differences
 from dots_mergekit.tuning.identity import circumstances, identify
@@ -70,7 +71,7 @@ class Study:
         Raises:
             DotsError: The pool's file was changed since.
         """
-        found = hashlib.sha256((self.folder / POOL).read_bytes()).hexdigest()
+        found = hashlib.sha256(read_bytes(self.folder / POOL)).hexdigest()
         noted = self.trials.pool
         if noted is None:
             self.trials.pool = found
