@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dots_mergekit.backends.devices import require_device
 from dots_mergekit.backends.huggingface_lm import Loaded
 from dots_mergekit.backends.live import LiveMerge
 from dots_mergekit.backends.on_disk import OnDiskModel
@@ -41,7 +42,11 @@ def open_model(
         kept: Where a live model's selections outlive it.
         device: Where the model computes; a GPU if there is one, if None.
         on_disk: Merge on disk in any case.
+
+    Raises:
+        DotsError: PyTorch cannot use the device, or the model cannot be loaded as it is.
     """
+    require_device(device)
     model = OnDiskModel(recipe, device=device, batch_size=batch_size)
     if on_disk:
         return model

@@ -8,6 +8,9 @@ from typing import Any, Self
 import torch
 from lm_eval.models.huggingface import HFLM
 
+from dots_mergekit.backends.loading import load_model, load_tokenizer
+from dots_mergekit.errors import NonFiniteError
+
 __all__ = ["HuggingFaceLM", "Loaded", "load_checkpoint"]
 
 
@@ -18,12 +21,13 @@ _MOST_LOGITS = 1 << 29
 class HuggingFaceLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
     """lm-eval's `hf` model, made of a loaded model and its tokenizer.
 
-    It differs in four things. A response ends at the tokenizer's end token also where the model's
+    It differs in five things. A response ends at the tokenizer's end token also where the model's
     generation settings name another or none: lm-eval goes on to the limit then, and keeps what
     the model says after its end. And it counts what it generates, which the text of a response
     does not tell, special tokens being left out of it. Likelihoods are added up in float32, not
     in the model's bfloat16; and fewer texts than `batch_size` are taken side by side where their
-    logits would fill the memory. Where the settings name the tokenizer's
+    logits would fill the memory; and where no token can be drawn, because probabilities are NaN or
+    infinite, that is said. Where the settings name the tokenizer's
     end token, responses are those of `hf`, token for token.
 
     Args:
@@ -48,7 +52,12 @@ class HuggingFaceLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
         named = self.model.generation_config.eos_token_id
         ends = {self.eot_token_id, *(named if isinstance(named, list) else [named])} - {None}
         produced: torch.Tensor = super()._model_generate(
-            context, max_length, stop, eos_token_id=sorted(ends), **kwargs
+            context,
+            max_length,
+            stop,
+            eos_token_id=sorted(ends),
+            logits_processor=[_require_finite],
+            **kwargs,
         )
         generated = produced[:, context.shape[1] :]
         is_end = torch.isin(generated, torch.tensor(sorted(ends), device=generated.device))
@@ -73,8 +82,28 @@ class HuggingFaceLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
         return found
 
 
+def _require_finite(_: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+    """Let logits pass as they are, if tokens can be drawn from them.
+
+    Raises:
+        NonFiniteError: What the model computes leaves the range of its dtype.
+    """
+    # The largest of a row is NaN where one is: -inf alone is how a token is ruled out.
+    if not bool(torch.isfinite(logits.amax(dim=-1)).all()):
+        raise NonFiniteError(
+            "the probabilities of the next token are NaN or infinite: what the model computes "
+            "leaves the range of its dtype"
+        )
+    return logits
+
+
 def load_checkpoint(
-    path: str, *, revision: str | None = None, device: str | None = None, batch_size: int = 64
+    path: str,
+    *,
+    revision: str | None = None,
+    device: str | None = None,
+    batch_size: int = 64,
+    called: str | None = None,
 ) -> Any:
     """Load a checkpoint, from a folder or the Hub, in its own dtype for lm-eval.
 
@@ -83,15 +112,19 @@ def load_checkpoint(
         revision: On the Hub.
         device: Where the model computes; a GPU if there is one, if None.
         batch_size: Responses generated side by side.
-    """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+        called: What to call it in messages; its path if None.
 
+    Raises:
+        DotsError: It cannot be loaded as it is; see `loading`.
+    """
+    # Before the model, which takes longer.
+    tokenizer = load_tokenizer(path, revision=revision, called=called)
     # Placed here: lm-eval leaves a model that is loaded already where it is.
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    model: Any = AutoModelForCausalLM.from_pretrained(path, revision=revision, dtype="auto")
+    model = load_model(path, revision=revision, called=called)
     return HuggingFaceLM(
         pretrained=model.to(place),
-        tokenizer=AutoTokenizer.from_pretrained(path, revision=revision),
+        tokenizer=tokenizer,
         batch_size=batch_size,
     )
 

@@ -41,5 +41,10 @@ class OnDiskModel(Loaded):
             return
         with tempfile.TemporaryDirectory() as folder:
             write_merge(recipe, folder)
-            self._lm = load_checkpoint(folder, device=self._device, batch_size=self._batch_size)
+            self._lm = load_checkpoint(
+                folder,
+                device=self._device,
+                batch_size=self._batch_size,
+                called=f"the merge of {recipe.origin}",
+            )
         self._used = recipe.text

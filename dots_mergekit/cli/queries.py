@@ -12,7 +12,8 @@ __all__ = ["main"]
 _DESCRIPTION = """\
 Make a pool of unlabeled queries: load, drop exact duplicates, draw, write JSON lines.
 
-SOURCE is a .jsonl, .parquet or .csv file, the name of an lm-eval task (its own prompts,
+SOURCE is a file (.jsonl, .parquet, .csv, .tsv, .json, or .txt with a prompt on each
+line; also with .gz behind), the name of an lm-eval task (its own prompts,
 never its answers), or a Hugging Face dataset. Choosing by difficulty needs the models,
 so dots-tune does that; a pool made here is a source for it like any other file.
 """

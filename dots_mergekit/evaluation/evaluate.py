@@ -7,11 +7,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dots_mergekit.backends.devices import require_device
 from dots_mergekit.checking import require_mergeable
-from dots_mergekit.errors import DotsError
+from dots_mergekit.errors import DotsError, NonFiniteError
 from dots_mergekit.evaluation.baselines import baselines, write_baselines
 from dots_mergekit.evaluation.candidates import Candidate, candidates, single_models
-from dots_mergekit.evaluation.models import Models, require_device, require_model
+from dots_mergekit.evaluation.models import Models, require_model
 from dots_mergekit.evaluation.results import SEED, ResultStore
 from dots_mergekit.evaluation.scoring import mean_score, score
 from dots_mergekit.evaluation.table import Row, Table
@@ -169,7 +170,10 @@ def _score_missing(
                 continue
             lm = models.open(candidate)
             for name in names:
-                mean = _score(evaluation, lm, candidate, suite.tasks[name], store)
+                try:
+                    mean = _score(evaluation, lm, candidate, suite.tasks[name], store)
+                except NonFiniteError as error:
+                    raise DotsError(f"{candidate.name} cannot be scored: {error}") from error
                 progress.advance(f"{candidate.name}, {name}: {100 * mean:.1f}")
 
 

@@ -8,29 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from dots_mergekit.checking.checkpoints import read_checkpoint
+from dots_mergekit.checking.tokenizers import own_tokenizer
 from dots_mergekit.errors import DotsError
 from dots_mergekit.evaluation.candidates import Candidate
 from dots_mergekit.messages import first_line
 from dots_mergekit.recipe import Recipe
 
-__all__ = ["Models", "require_device", "require_model"]
-
-
-def require_device(device: str | None) -> None:
-    """Refuse a device that is not there.
-
-    Raises:
-        DotsError: PyTorch cannot use it.
-    """
-    import torch
-
-    if device is not None:
-        try:
-            torch.empty(0, device=device)
-        except (RuntimeError, AssertionError) as error:  # a torch without CUDA asserts
-            raise DotsError(
-                f"`device`: {device} cannot be used here: {first_line(error)}"
-            ) from error
+__all__ = ["Models", "require_model"]
 
 
 def require_model(path: str) -> None:
@@ -43,7 +27,10 @@ def require_model(path: str) -> None:
         DotsError: It is neither a checkpoint here nor to be had from the Hub.
     """
     if Path(path).is_dir():
-        read_checkpoint(path, Path(path))
+        checkpoint = read_checkpoint(path, Path(path))
+        found = own_tokenizer(checkpoint, {}, used=True, chosen=None)
+        if wrong := [finding.message for finding in found if finding.severity == "error"]:
+            raise DotsError("\n".join(wrong))
         return
     from transformers import AutoConfig
 
@@ -103,8 +90,8 @@ class Models:
                 self._swappable, self._family = open_model(recipe, **self._options), family
             self._swappable.use(recipe)
             return self._swappable.lm
-        except OSError as error:  # what transformers raises for files that it cannot use
-            raise DotsError(f"cannot load {candidate.name}: {first_line(error)}") from error
+        except DotsError as error:
+            raise DotsError(f"{candidate.name} cannot be scored: {error}") from error
 
     def _merge(self, recipe: Recipe, seed: int | None) -> Any:
         from dots_mergekit.backends.huggingface_lm import load_checkpoint
@@ -112,7 +99,7 @@ class Models:
 
         with tempfile.TemporaryDirectory(prefix="dots-eval-") as folder:
             write_merge(recipe, folder, seed=seed)
-            return load_checkpoint(folder, **self._options)
+            return load_checkpoint(folder, **self._options, called="the merge")
 
     def _let_go(self) -> None:
         import torch

@@ -11,7 +11,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
+from dots_mergekit.errors import DotsError
 from dots_mergekit.files import write_text
+from dots_mergekit.foreign import read_text
 from dots_mergekit.merging.kernel import Selection
 
 __all__ = ["Key", "SelectionFile"]
@@ -63,9 +65,7 @@ class SelectionFile:
         if self._of is None or not self.path.exists():
             return {}
         try:
-            content = json.loads(
-                self.path.read_text(encoding="utf-8"), parse_constant=_refuse_constant
-            )
+            content = json.loads(read_text(self.path), parse_constant=_refuse_constant)
             if content["of"] != self._of:
                 return {}
             return {
@@ -73,10 +73,8 @@ class SelectionFile:
                 for group in content["selections"]
                 for tensor, pair in group["tensors"].items()
             }
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            _LOG.warning(
-                "%s cannot be read (%r); its selections are computed again", self.path, error
-            )
+        except (DotsError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as e:
+            _LOG.warning("%s cannot be read (%r); its selections are computed again", self.path, e)
             return {}
 
     def write(self, selections: Mapping[Key, Selection]) -> None:

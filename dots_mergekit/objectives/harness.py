@@ -69,6 +69,7 @@ class LmEvalScorer:
         """Let the merge of a recipe answer each query `count` times, and count the answers.
 
         Raises:
+            TooLongError: Prompts that alone fill the model's context.
             DotsError: A prompt and `max_tokens` do not fit into the model's context.
         """
         self._model.use(recipe)
@@ -89,6 +90,7 @@ class LmEvalScorer:
         Raises:
             DotsError: A prompt and `max_tokens` do not fit into the model's context, or an
                 objective needs pseudo-labels and no query has one.
+            NonFiniteError: The merge, or what it computes, leaves the range of its dtype.
         """
         self._require_pseudo_labels(queries)
         started = time.perf_counter()
@@ -151,7 +153,7 @@ def sample(
         DotsError: A prompt and `max_tokens` do not fit into the model's context.
     """
     prompts = render_for(lm, queries, generation.instruction)
-    require_room(lm, prompts, generation.max_tokens)
+    require_room(lm, queries, prompts, generation.max_tokens)
     metadata = {
         "queries": queries,
         "votes": count,
@@ -162,6 +164,8 @@ def sample(
         "order": generation.order,
         "regex": generation.regex,
     }
+    if isinstance(lm, _Counting):
+        lm.take_counts()  # what a generation counted that did not come to its end
     with torch.random.fork_rng(range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         metrics, samples = run_task(lm, Votes({"metadata": metadata}, equal))

@@ -25,7 +25,7 @@ def perplexity(sampled: Sampled) -> float:
         -sample["log_likelihood"] / _count_scored(sampled.lm, "", prompt)
         for prompt, sample in zip(sampled.prompts, samples, strict=True)
     ]
-    return math.exp(statistics.fmean(losses))
+    return _exp(statistics.fmean(losses))
 
 
 def response_perplexity(sampled: Sampled) -> float:
@@ -52,7 +52,15 @@ def response_perplexity(sampled: Sampled) -> float:
         known = [losses[index, text] for text in group if (index, text) in losses]
         if known:
             means.append(statistics.fmean(known))
-    return math.exp(statistics.fmean(means))
+    return _exp(statistics.fmean(means))
+
+
+def _exp(loss: float) -> float:
+    """Give e to a power, infinite beyond the largest float: such a model finds texts impossible."""
+    try:
+        return math.exp(loss)
+    except OverflowError:
+        return math.inf
 
 
 def _count_scored(lm: Any, context: str, continuation: str) -> int:

@@ -6,9 +6,21 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from dots_mergekit.errors import DotsError
+from dots_mergekit.messages import first_line
 from dots_mergekit.objectives.queries import Query
 
-__all__ = ["has_template", "messages", "render", "render_for", "require_room"]
+__all__ = [
+    "TooLongError",
+    "has_template",
+    "messages",
+    "render",
+    "render_for",
+    "require_room",
+    "spell_query",
+]
+
+# Characters of a query that messages show.
+_SHOWN = 60
 
 
 def messages(query: Query, instruction: str | None) -> list[dict[str, str]]:
@@ -36,9 +48,22 @@ def render(chat: Sequence[Mapping[str, str]], template: Callable[..., str] | Non
 
 
 def render_for(lm: Any, queries: Sequence[Query], instruction: str | None) -> list[str]:
-    """Write the prompts of queries as lm-eval does for its requests to a model."""
+    """Write the prompts of queries as lm-eval does for its requests to a model.
+
+    Raises:
+        DotsError: The model's chat template does not take one of them.
+    """
     template = lm.apply_chat_template if has_template(lm) else None
-    return [render(messages(query, instruction), template) for query in queries]
+    prompts = []
+    for query in queries:
+        try:
+            prompts.append(render(messages(query, instruction), template))
+        except Exception as error:  # a template can raise whatever its operators do
+            raise DotsError(
+                f"the model's chat template does not take the query {spell_query(query)}: "
+                f"{first_line(error)}; change its messages, or leave it out"
+            ) from error
+    return prompts
 
 
 def has_template(lm: Any) -> bool:
@@ -46,17 +71,55 @@ def has_template(lm: Any) -> bool:
     return bool(lm.chat_template(True))
 
 
-def require_room(lm: Any, prompts: Sequence[str], max_tokens: int) -> None:
+def require_room(
+    lm: Any, queries: Sequence[Query], prompts: Sequence[str], max_tokens: int
+) -> None:
     """Refuse what lm-eval would cut silently: a prompt that leaves no room to respond.
 
+    Args:
+        lm: The model, as lm-eval sees it.
+        queries: What is asked.
+        prompts: As the model reads them.
+        max_tokens: The limit for one response.
+
     Raises:
+        TooLongError: Some prompts alone fill the model's context.
         DotsError: A prompt and `max_tokens` do not fit into the model's context.
     """
-    longest = max(len(lm.tok_encode(prompt)) for prompt in prompts)
-    if longest + max_tokens > lm.max_length:
-        room = lm.max_length - longest
-        remedy = f"set `max_tokens` to at most {room}" if room > 0 else "leave that query out"
-        raise DotsError(
-            f"the longest prompt has {longest} tokens and a response may have `max_tokens` = "
-            f"{max_tokens}, but the model's context holds {lm.max_length}: {remedy}"
+    lengths = [len(lm.tok_encode(prompt)) for prompt in prompts]
+    context = lm.max_length
+    too_long = {index: length for index, length in enumerate(lengths) if length >= context}
+    if too_long:
+        raise TooLongError(
+            {
+                index: f"the query {spell_query(queries[index])} has {length} tokens, and the "
+                f"model's context holds {context}: leave that query out"
+                for index, length in too_long.items()
+            }
         )
+    longest = max(lengths)
+    if longest + max_tokens > context:
+        query = spell_query(queries[lengths.index(longest)])
+        raise DotsError(
+            f"the longest prompt has {longest} tokens (of the query {query}) and a response may "
+            f"have `max_tokens` = {max_tokens}, but the model's context holds {context}: set "
+            f"`max_tokens` to at most {context - longest}"
+        )
+
+
+class TooLongError(DotsError):
+    """Queries whose prompts leave no room for a response.
+
+    `queries` says why, by the number of the query.
+    """
+
+    def __init__(self, queries: Mapping[int, str]) -> None:
+        super().__init__("\n".join(queries.values()))
+        self.queries = queries
+
+
+def spell_query(query: Query) -> str:
+    """Spell the beginning of a query, for messages."""
+    text = query.prompt if isinstance(query.prompt, str) else query.prompt[-1]["content"]
+    start = " ".join(text[: 2 * _SHOWN].split())
+    return repr(start if len(start) <= _SHOWN else f"{start[:_SHOWN]}...")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -11,9 +13,19 @@ from typing import Any
 
 from dots_mergekit.errors import DotsError
 from dots_mergekit.files import write_text
+from dots_mergekit.foreign import opened, read_bytes
 from dots_mergekit.messages import did_you_mean
 
-__all__ = ["Prompt", "Query", "json_lines", "read_file", "read_pool", "read_prompt", "write_pool"]
+__all__ = [
+    "Prompt",
+    "Query",
+    "json_lines",
+    "read_content",
+    "read_file",
+    "read_pool",
+    "read_prompt",
+    "write_pool",
+]
 
 Prompt = str | tuple[Mapping[str, str], ...]
 
@@ -66,13 +78,46 @@ def read_pool(path: str | os.PathLike[str]) -> list[Query]:
                     f"{where}: unknown key `{key}`{did_you_mean(key, _FIELDS)}; "
                     f"known here: {', '.join(_FIELDS)}"
                 )
+        _require_kinds(row, where)
         pool.append(Query(**{**row, "prompt": read_prompt(row, "prompt", where)}))
     if not pool:
         raise DotsError(f"{os.fspath(path)} holds no query: at least one question is needed")
     return pool
 
 
+def _require_kinds(row: Mapping[str, Any], where: str) -> None:
+    """Refuse what is known of a query where it is of another kind than it should be."""
+    consistency = row.get("consistency")
+    for key, fits, needed in (
+        ("extra", isinstance(row.get("extra", {}), dict), "a mapping"),
+        ("difficulty", row.get("difficulty") is None or _share(row["difficulty"]), _SHARE),
+        (
+            "consistency",
+            consistency is None
+            or (isinstance(consistency, dict) and all(map(_share, consistency.values()))),
+            f"a mapping with, for each model, {_SHARE}",
+        ),
+        ("pseudo_label", isinstance(row.get("pseudo_label", ""), str | None), "a text"),
+    ):
+        if not fits:
+            raise DotsError(f"{where}: `{key}` is to be {needed}; found {row[key]!r:.80}")
+
+
+def _share(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
+
+
+_SHARE = "a number in [0, 1]"
+
 _FIELDS = tuple(entry.name for entry in fields(Query))
+
+_MOST = 1 << 30
+
+# What chat templates know, among them.
+_ROLES = (
+    *("user", "assistant", "system", "developer", "tool"),
+    *("function", "ipython", "model", "observation"),
+)
 
 
 def json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -101,11 +146,29 @@ def read_file(path: Path) -> str:
         DotsError: It cannot be read, or is something else.
     """
     try:
-        return path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise DotsError(f"cannot read queries from {path}: {error.strerror}") from error
+        return read_content(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DotsError(f"cannot read queries from {path}: it is not UTF-8 text") from error
+
+
+def read_content(path: Path) -> bytes:
+    """Read a file of queries, unpacked where its name ends in `.gz`.
+
+    Raises:
+        DotsError: It cannot be read, is no file or no gzip, or is larger than 1 GiB.
+    """
+    try:
+        if path.suffix.lower() != ".gz":
+            return read_bytes(path, limit=_MOST)
+        with opened(path) as packed, gzip.GzipFile(fileobj=packed) as file:
+            content = file.read(_MOST + 1)
+    except (DotsError, OSError, EOFError, zlib.error) as error:
+        said = str(error) if isinstance(error, DotsError) else f"it is no gzip file ({error})"
+        said = said.removeprefix(f"cannot read {path}: ")
+        raise DotsError(f"cannot read queries from {path}: {said}") from error
+    if len(content) > _MOST:
+        raise DotsError(f"cannot read queries from {path}: it unpacks to more than {_MOST:,} bytes")
+    return content
 
 
 def read_prompt(row: Mapping[str, Any], column: str, where: str) -> Prompt:
@@ -117,7 +180,7 @@ def read_prompt(row: Mapping[str, Any], column: str, where: str) -> Prompt:
         )
     value = row[column]
     if isinstance(value, str) and value.strip():
-        return value
+        return _text(value, f"{where}, column `{column}`")
     if isinstance(value, list | tuple) and value:
         messages = tuple(_message(entry, f"{where}, column `{column}`") for entry in value)
         if messages[-1]["role"] != "user":
@@ -137,5 +200,24 @@ def _message(entry: Any, where: str) -> dict[str, str]:
     if isinstance(entry, Mapping):
         role, content = entry.get("role"), entry.get("content")
         if isinstance(role, str) and isinstance(content, str):
-            return {"role": role, "content": content}
+            if role not in _ROLES:
+                raise DotsError(
+                    f"{where}: there is no role {role!r:.80}{did_you_mean(role, _ROLES)}; known: "
+                    f"{', '.join(_ROLES)}"
+                )
+            return {"role": role, "content": _text(content, where)}
     raise DotsError(f"{where}: a chat message has a `role` and a `content`, both strings")
+
+
+def _text(text: str, where: str) -> str:
+    """Refuse text that is none: no tokenizer takes it as it stands."""
+    if "\0" in text:
+        raise DotsError(f"{where}: there is a NUL character in the text; was it binary?")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise DotsError(
+            f"{where}: the text holds half a character, {text[error.start]!r} (a lone surrogate); "
+            "write it as UTF-8 anew"
+        ) from None
+    return text

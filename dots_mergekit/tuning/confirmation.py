@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from dots_mergekit.errors import DotsError
+from dots_mergekit.errors import DotsError, NonFiniteError
 from dots_mergekit.objectives.queries import Query
 from dots_mergekit.objectives.scores import Scorer, Scores
 from dots_mergekit.progress import Progress
@@ -33,10 +34,7 @@ def choose(
     """
     trials = [trial for trial in study.trials.scored() if trial.same_as is None]
     if not trials:
-        raise DotsError(
-            "no trial has finite scores, so there is nothing to choose from; "
-            "look at the recipe's models with `check(recipe, deep=True)`"
-        )
+        raise DotsError(_nothing_scored(study))
     first = [trial.scores for trial in trials]
     rule, directions = study.settings.pick, study.settings.directions
     best = trials[pick(first, directions, rule)]
@@ -44,6 +42,12 @@ def choose(
         return best, {}
     few = [trials[i] for i in ranking(first, directions, rule)[: study.settings.confirm]]
     confirmed = _look_again(study, few, scorer, queries, progress)
+    if not confirmed:
+        raise DotsError(
+            f"none of the best {len(few)} trials could be scored again; the last reason: "
+            f"{study.trials.second_looks()[few[-1].number].reason}. Look at the range of λ, or "
+            "choose by the first scores alone (`confirm: 0`)"
+        )
     # The others keep their first scores, and count only for the shape of the front.
     second = [confirmed.get(trial.number, trial.scores) for trial in trials]
     for index in ranking(second, directions, rule):
@@ -76,9 +80,35 @@ def _look_again(
                     votes=CONFIRMATION_FACTOR * settings.votes,
                 )
 
-            again = insist(ask, progress)
-            look = SecondLook(again, time.monotonic() - began)
+            try:
+                again = _finite(insist(ask, progress))
+                look = SecondLook(again, time.monotonic() - began)
+            except NonFiniteError as error:
+                if error.input is not None:
+                    raise
+                look = SecondLook(None, time.monotonic() - began, str(error))
+                progress.note(f"trial {trial.number} ({trial.point}) is not chosen: {error}")
             study.trials.keep_second_look(trial, look)
             kept[trial.number] = look
-            progress.advance(f"trial {trial.number} again: {again}")
-    return {trial.number: kept[trial.number].scores for trial in few}
+            progress.advance(f"trial {trial.number} again: {look.scores or 'left out'}")
+    looks = {trial.number: kept[trial.number].scores for trial in few}
+    return {number: scores for number, scores in looks.items() if scores is not None}
+
+
+def _finite(scores: Scores) -> Scores:
+    if not all(map(math.isfinite, scores.objectives.values())):
+        raise NonFiniteError(f"a score is not a finite number: {scores}")
+    return scores
+
+
+def _nothing_scored(study: Study) -> str:
+    left_out = study.trials.left_out()
+    why = (
+        f"; trial {left_out[0].number} ({left_out[0].point}) was left out: {left_out[0].reason}"
+        if left_out
+        else ""
+    )
+    return (
+        f"no trial has finite scores, so there is nothing to choose from{why}. Look at the range "
+        "of λ, and at the recipe's models with `check(recipe, deep=True)`"
+    )

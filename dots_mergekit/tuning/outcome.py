@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -49,6 +49,7 @@ class Outcome:
         ended: Why the search ended, in words.
         notes: What to know about the choice and the study, one sentence each.
         costs: By stage: `queries`, `search`, `confirmation`.
+        left_out: Trials that could not be scored, or not again: where they are and why, by number.
     """
 
     folder: Path
@@ -62,6 +63,7 @@ class Outcome:
     ended: str
     notes: Sequence[str]
     costs: Mapping[str, Cost]
+    left_out: Mapping[int, str] = field(default_factory=dict)
 
     @cached_property
     def best(self) -> Recipe:
@@ -87,7 +89,6 @@ def costs_of(study: Study, votes: SourceVotes, confirmed: Mapping[int, Scores]) 
     said = [poll.tokens for poll in polls if poll.tokens is not None]
     scored = [trial for trial in study.trials.scored() if trial.same_as is None]
     looks = study.trials.second_looks()
-    again = [looks[number] for number in confirmed]
     return {
         "queries": Cost(
             sum(poll.seconds for poll in polls),
@@ -98,7 +99,7 @@ def costs_of(study: Study, votes: SourceVotes, confirmed: Mapping[int, Scores]) 
             sum(trial.scores.details.get("tokens", 0) for trial in scored),
         ),
         "confirmation": Cost(
-            sum(look.seconds for look in again),
-            sum(look.scores.details.get("tokens", 0) for look in again),
+            sum(looks[number].seconds for number in confirmed),
+            sum(scores.details.get("tokens", 0) for scores in confirmed.values()),
         ),
     }

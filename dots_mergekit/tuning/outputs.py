@@ -13,7 +13,7 @@ from dots_mergekit.recipe import Recipe
 from dots_mergekit.tuning.choice import RULES
 from dots_mergekit.tuning.collapse import rejection
 from dots_mergekit.tuning.settings import Settings
-from dots_mergekit.tuning.study import BEST, Study
+from dots_mergekit.tuning.study import BEST, FRONT, TABLE, Study
 from dots_mergekit.tuning.trials import Trial
 
 __all__ = ["write_choice", "write_tables", "write_trial"]
@@ -53,7 +53,7 @@ def write_choice(study: Study, choice: Trial, confirmed: Mapping[int, Scores]) -
 def write_tables(study: Study) -> list[int]:
     """Write `trials.csv` and the recipes of the front; give the numbers on the front."""
     trials, front = study.trials.scored(), study.trials.front()
-    folder = study.folder / "front"
+    folder = study.folder / FRONT
     for trial in front:
         write_trial(study, trial, folder)
     names = {f"{trial.number:04d}.yml" for trial in front}
@@ -62,7 +62,7 @@ def write_tables(study: Study) -> list[int]:
             old.unlink()
     numbers = [trial.number for trial in front]
     if trials:
-        write_text(study.folder / "trials.csv", _csv(trials, study.settings, numbers))
+        write_text(study.folder / TABLE, _csv(trials, study.settings, numbers))
     return numbers
 
 

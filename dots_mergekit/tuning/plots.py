@@ -28,41 +28,103 @@ _LEFT_OUT = "#555555"
 
 _DOTS_PER_INCH = 150
 
+# A front that spans less than this share of all trials, in both objectives, is in a corner.
+_CORNER = 0.25
+
 
 def front_picture(outcome: Outcome) -> bytes:
-    """Draw the objectives against each other, in one panel for each two of them."""
+    """Draw the objectives against each other, in one panel for each two of them.
+
+    Where the front is in one corner of a panel, it is drawn once more below, larger.
+    """
     pairs = list(itertools.combinations(outcome.settings.objectives, 2))
-    figure, panels = _panels(len(pairs))
-    for axes, (across, up) in zip(panels, pairs, strict=True):
-        shown = _values(outcome.trials, across), _values(outcome.trials, up)
-        points = axes.scatter(
-            *shown, c=[t.number for t in outcome.trials], cmap="viridis", s=34, alpha=0.9, zorder=2
-        )
-        front = [t for t in outcome.trials if t.number in set(outcome.front)]
-        front.sort(key=lambda trial: trial.scores.objectives[across])
-        # In three dimensions the front is no line.
-        axes.plot(
-            _values(front, across),
-            _values(front, up),
-            linestyle="-" if len(pairs) == 1 else "",
-            color=_FRONT,
-            linewidth=1,
-            marker="o",
-            markersize=8,
-            markerfacecolor="none",
-            markeredgewidth=1.1,
-            label="front",
-            zorder=3,
-        )
-        _mark(axes, outcome, _place_by_objectives(across, up))
-        axes.set_xlabel(_axis(outcome, across))
-        axes.set_ylabel(_axis(outcome, up))
+    crowded = [pair for pair in pairs if _crowded(outcome, *pair)]
+    figure, panels = _panels(len(pairs), rows=2 if crowded else 1)
+    for axes, pair in zip(panels, pairs, strict=False):
+        points = _draw_objectives(axes, outcome, *pair)
+        _mark(axes, outcome, _place_by_objectives(*pair))
         axes.margins(0.08)
-        # Better is always to the right and up.
-        axes.xaxis.set_inverted(outcome.settings.directions[across] == "minimize")
-        axes.yaxis.set_inverted(outcome.settings.directions[up] == "minimize")
+        _turn(axes, outcome, *pair)
+    for axes, pair in zip(panels[len(pairs) :], pairs, strict=False):
+        if pair not in crowded:
+            axes.set_axis_off()
+            continue
+        _draw_objectives(axes, outcome, *pair)
+        _zoom(axes, outcome, *pair)
+        _turn(axes, outcome, *pair)
     figure.colorbar(points, ax=panels, label="trial", pad=0.02)
-    return _drawn(figure, panels, "Objectives of every trial")
+    return _drawn(figure, panels[: len(pairs)], "Objectives of every trial")
+
+
+def _draw_objectives(axes: Axes, outcome: Outcome, across: str, up: str) -> Any:
+    """Draw every trial and the front; give what the colours are of."""
+    shown = _values(outcome.trials, across), _values(outcome.trials, up)
+    points = axes.scatter(
+        *shown, c=[t.number for t in outcome.trials], cmap="viridis", s=34, alpha=0.9, zorder=2
+    )
+    front = _on_front(outcome)
+    front.sort(key=lambda trial: trial.scores.objectives[across])
+    # In three dimensions the front is no line.
+    axes.plot(
+        _values(front, across),
+        _values(front, up),
+        linestyle="-" if len(outcome.settings.objectives) == 2 else "",
+        color=_FRONT,
+        linewidth=1,
+        marker="o",
+        markersize=8,
+        markerfacecolor="none",
+        markeredgewidth=1.1,
+        label="front",
+        zorder=3,
+    )
+    axes.set_xlabel(_axis(outcome, across))
+    axes.set_ylabel(_axis(outcome, up))
+    return points
+
+
+def _turn(axes: Axes, outcome: Outcome, across: str, up: str) -> None:
+    """Let better always be to the right and up."""
+    axes.xaxis.set_inverted(outcome.settings.directions[across] == "minimize")
+    axes.yaxis.set_inverted(outcome.settings.directions[up] == "minimize")
+
+
+def _crowded(outcome: Outcome, across: str, up: str) -> bool:
+    """Say whether several points of the front are in one corner of all."""
+    front = _on_front(outcome)
+    return len(front) > 1 and all(
+        _span(front, name) < _CORNER * _span(outcome.trials, name) for name in (across, up)
+    )
+
+
+def _zoom(axes: Axes, outcome: Outcome, across: str, up: str) -> None:
+    """Show what is around the front alone, its trials with their numbers."""
+    front = _on_front(outcome)
+    limits = {}
+    for name in (across, up):
+        values = _values(front, name)
+        margin = 0.25 * _span(front, name) or 0.01 * _span(outcome.trials, name) or 0.01
+        limits[name] = (min(values) - margin, max(values) + margin)
+    axes.set_xlim(*limits[across])
+    axes.set_ylim(*limits[up])
+    for trial in front:
+        place = _place_by_objectives(across, up)(trial)
+        axes.annotate(str(trial.number), place, xytext=(7, 5), textcoords="offset points")
+    if outcome.choice in front:
+        style = {"linestyle": "", "markerfacecolor": _CHOSEN, "zorder": 6}
+        place = _place_by_objectives(across, up)(outcome.choice)
+        _point(axes, place, "*", "white", 17, "", style)
+    axes.set_title("around the front, by the numbers of trials", fontsize=10)
+    axes.grid(alpha=0.25, linewidth=0.6)
+
+
+def _on_front(outcome: Outcome) -> list[Trial]:
+    return [trial for trial in outcome.trials if trial.number in set(outcome.front)]
+
+
+def _span(trials: Sequence[Trial], objective: str) -> float:
+    values = _values(trials, objective)
+    return max(values) - min(values)
 
 
 def _place_by_objectives(across: str, up: str) -> Callable[[Trial], tuple[float, float]]:
@@ -84,7 +146,7 @@ def weights_picture(outcome: Outcome) -> bytes:
         points = axes.scatter(
             across, up, c=values, cmap=colours, s=34, edgecolors="white", linewidths=0.6, zorder=2
         )
-        front = [t for t in outcome.trials if t.number in set(outcome.front)]
+        front = _on_front(outcome)
         axes.scatter(
             [t.point.weights[first] for t in front],
             [t.point.weights[second] for t in front],
@@ -105,13 +167,14 @@ def weights_picture(outcome: Outcome) -> bytes:
     return _drawn(figure, panels, "Where the trials were")
 
 
-def _panels(count: int) -> tuple[Figure, list[Axes]]:
+def _panels(count: int, rows: int = 1) -> tuple[Figure, list[Axes]]:
+    """Make a figure with so many panels in each row; give it and the panels, row by row."""
     # Not pyplot: no global state, no display, and the file format chooses the Agg backend.
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(1.2 + 5.0 * count, 5.2), layout="constrained")
-    panels: Any = figure.subplots(1, count, squeeze=False)
-    return figure, list(panels[0])
+    figure = Figure(figsize=(1.2 + 5.0 * count, 0.6 + 4.6 * rows), layout="constrained")
+    panels: Any = figure.subplots(rows, count, squeeze=False)
+    return figure, list(panels.flat)
 
 
 def _mark(axes: Axes, outcome: Outcome, place: Callable[[Trial], tuple[float, float]]) -> None:
@@ -119,7 +182,15 @@ def _mark(axes: Axes, outcome: Outcome, place: Callable[[Trial], tuple[float, fl
     hollow: dict[str, Any] = {"linestyle": "", "markerfacecolor": "none", "zorder": 4}
     markers = itertools.cycle("^v<>")
     for (name, trial), marker in zip(nearest_parents(outcome).items(), markers, strict=False):
-        _point(axes, place(trial), marker, _PARENT, 14, f"nearest to {name} alone", hollow)
+        _point(
+            axes,
+            place(trial),
+            marker,
+            _PARENT,
+            14,
+            f"nearest to {name} alone ({trial.point})",
+            hollow,
+        )
     if (ones := all_ones(outcome)) is not None:
         _point(axes, place(ones), "s", _ONES, 16, "every λ = 1", hollow)
     rejected = [trial for trial in outcome.trials if rejection(trial.scores) is not None]

@@ -19,7 +19,14 @@ from dots_mergekit.objectives.queries import Prompt, Query
 from dots_mergekit.schema import OneOf, Section, problems, spell
 from dots_mergekit.tuning.sources import load_queries
 
-__all__ = ["POOL_SELECTIONS", "PoolSettings", "load_candidates", "read_settings", "select_pool"]
+__all__ = [
+    "POOL_SELECTIONS",
+    "PoolSettings",
+    "load_candidates",
+    "read_settings",
+    "require_choosable",
+    "select_pool",
+]
 
 POOL_SELECTIONS = ("difficulty", "random", "all")
 """How a pool is chosen from its candidates."""
@@ -37,8 +44,8 @@ class PoolSettings(Section):
     """
 
     source: str = Field(min_length=1)
-    """Questions without answers: a file (.jsonl, .parquet, .csv), an lm-eval task, or a Hugging
-    Face dataset."""
+    """Questions without answers: a file (.jsonl, .parquet, .csv, .tsv, .json, .txt), an lm-eval
+    task, or a Hugging Face dataset."""
     prompt_column: str = Field(default="prompt", min_length=1)
     """The column with the prompt: a text or a list of chat messages."""
     config: str | None = Field(default=None, min_length=1)
@@ -146,6 +153,20 @@ def select_pool(
     return [judged[index] for index in sorted(index for _, index in chosen)]
 
 
+def require_choosable(pool: Sequence[Query]) -> None:
+    """Refuse a pool on which no merge could be chosen, before any is scored.
+
+    Raises:
+        DotsError: It holds one query, so that every merge says the same to everything.
+    """
+    if len(pool) == 1:
+        raise DotsError(
+            "a pool of one query cannot tell a good merge from one that says the same to "
+            "everything, so none could be chosen: at least two queries are needed (`queries`, "
+            "`size`, `candidates`)"
+        )
+
+
 def _judged(query: Query, votes: Mapping[str, Vote]) -> Query:
     consistency = {name: vote.share for name, vote in votes.items()}
     # max gives the first of equals: the source that comes first in the recipe.
@@ -181,7 +202,3 @@ def _all_too_hard(
 def _key(prompt: Prompt) -> str:
     """Spell a prompt so that equal spellings mean equal prompts."""
     return json.dumps(prompt if isinstance(prompt, str) else [dict(m) for m in prompt])
-
-
-def _refused(name: str, needed: str, value: object) -> DotsError:
-    return DotsError(f"`tune.queries.{name}`: {needed}, got {value!r}")

@@ -10,6 +10,7 @@ from typing import Any
 
 from dots_mergekit.errors import DotsError
 from dots_mergekit.files import write_text
+from dots_mergekit.foreign import read_json
 
 __all__ = ["Record", "read_record"]
 
@@ -46,12 +47,12 @@ def read_record(path: Path) -> Record:
         DotsError: It cannot be read, is none, or is of another version of this package.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         of_another = content.pop("format", None) != _FORMAT
-        record = None if of_another else Record(**content)
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+        record = None if of_another else _checked(Record(**content))
+    except (DotsError, TypeError, AttributeError) as error:
         raise DotsError(
-            f"{path} cannot be read as the record of a study ({error!r}); "
+            f"{path} cannot be read as the record of a study ({error}); "
             "restore the file, or choose another `out`"
         ) from error
     if record is None:
@@ -59,4 +60,16 @@ def read_record(path: Path) -> Record:
             f"{path.parent} holds a study of another version of dots-mergekit, which this one "
             "cannot go on with; start a new one with another `out`"
         )
+    return record
+
+
+def _checked(record: Record) -> Record:
+    for value, kind in (
+        (record.name, str),
+        (record.storage, str),
+        (record.identity, dict),
+        (record.circumstances, dict),
+    ):
+        if not isinstance(value, kind):
+            raise TypeError(f"{kind.__name__} is needed, found {type(value).__name__}")
     return record

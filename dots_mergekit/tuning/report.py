@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from dots_mergekit.tuning.outcome import Outcome
 from dots_mergekit.tuning.plots import front_picture, weights_picture
 from dots_mergekit.tuning.settings import CONFIRMATION_FACTOR, model_of
 from dots_mergekit.tuning.space import spell_range, spell_ranges
+from dots_mergekit.tuning.study import BEST
 from dots_mergekit.tuning.trials import Trial
 
 __all__ = ["write_report"]
@@ -95,27 +97,42 @@ def _chosen(outcome: Outcome) -> str:
             "second scores decided."
         )
     compared = {"chosen": choice}
+    trials = {trial.number: trial for trial in outcome.trials}
+    others = [trials[number] for number in outcome.confirmed if number != choice.number]
+    compared |= {f"scored again, {rank}": trial for rank, trial in enumerate(others, 1)}
     if (ones := all_ones(outcome)) is not None:
         compared["every λ = 1"] = ones
-    compared |= {f"nearest to {name} alone": t for name, t in nearest_parents(outcome).items()}
-    rows = []
-    for name, trial in compared.items():
-        again = outcome.confirmed.get(trial.number)
-        rows.append(
-            (
-                name,
-                str(trial.number),
-                str(trial.point),
-                *(f"{trial.scores.objectives[o]:.3f}" for o in settings.objectives),
-                *(f"{again.objectives[o]:.3f}" if again else "" for o in settings.objectives),
-            )
-        )
+    nearest = nearest_parents(outcome)
+    compared |= {f"nearest to {name} alone": trial for name, trial in nearest.items()}
     head = ("", "trial", "where", *settings.objectives, *(f"{o}, 2nd" for o in settings.objectives))
-    lines.append(markdown_table(head, rows))
+    lines.append(markdown_table(head, [_row(outcome, *pair) for pair in compared.items()]))
+    if nearest:
+        where = ", ".join(f"for {name} ({trial.point})" for name, trial in nearest.items())
+        lines.append(
+            "A model alone is λ = 1 for it and 0 for the others; nearest to it among the starting "
+            f"points is {where}. That is another merge, and says little of the model itself: "
+            "`dots-eval` scores that."
+        )
     if outcome.notes:
         lines.append("To know:\n\n" + "\n".join(f"- {note}" for note in outcome.notes))
-    lines.append("Merge it with `mergekit-yaml best.yml OUT`.")
+    best = shlex.quote(str(outcome.folder / BEST))
+    lines.append(
+        f"Merge it with `mergekit-yaml {best} OUT`, in the folder where the search was started: "
+        "paths of models and of the study count from there."
+    )
     return "\n\n".join(lines)
+
+
+def _row(outcome: Outcome, name: str, trial: Trial) -> tuple[str, ...]:
+    again = outcome.confirmed.get(trial.number)
+    objectives = outcome.settings.objectives
+    return (
+        name,
+        str(trial.number),
+        str(trial.point),
+        *(f"{trial.scores.objectives[o]:.3f}" for o in objectives),
+        *(f"{again.objectives[o]:.3f}" if again else "" for o in objectives),
+    )
 
 
 def _front(outcome: Outcome) -> str:
@@ -144,6 +161,10 @@ def _front(outcome: Outcome) -> str:
     if rejected:
         text += "\n\nLeft out, whatever their scores: " + "; ".join(
             f"trial {t.number} ({rejection(t.scores)})" for t in rejected
+        )
+    if outcome.left_out:
+        text += "\n\nCould not be scored: " + "; ".join(
+            f"trial {number}, {why}" for number, why in outcome.left_out.items()
         )
     return text
 

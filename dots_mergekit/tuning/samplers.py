@@ -73,7 +73,20 @@ def _tpe(seed: int) -> BaseSampler:
 def _nsga2(seed: int) -> BaseSampler:
     import optuna
 
-    return optuna.samplers.NSGAIISampler(seed=seed, population_size=_POPULATION)
+    class Genetic(optuna.samplers.NSGAIISampler):
+        """Optuna's, with parents that are in the same order whether they were noted or not.
+
+        Optuna notes the parents of a generation in the study, and gives them in the order of
+        trials from then on. A suggestion is to follow from the finished trials alone.
+        """
+
+        def select_parent(self, study: Study, generation: int) -> list[FrozenTrial]:
+            parents: list[FrozenTrial] = super().select_parent(study, generation)
+            if self.get_population(study, generation):
+                parents.sort(key=lambda trial: trial.number)
+            return parents
+
+    return Genetic(seed=seed, population_size=_POPULATION)
 
 
 def _random(seed: int) -> BaseSampler:

@@ -12,7 +12,8 @@ from dataclasses import asdict
 
 import optuna
 
-from dots_mergekit.errors import EngineError
+from dots_mergekit.errors import DotsError, EngineError, NonFiniteError
+from dots_mergekit.objectives.prompts import TooLongError
 from dots_mergekit.objectives.queries import Query, read_pool, write_pool
 from dots_mergekit.objectives.scores import Generation, Scorer
 from dots_mergekit.progress import Progress, Silent
@@ -23,13 +24,13 @@ from dots_mergekit.tuning.confirmation import choose
 from dots_mergekit.tuning.front import hypervolume, worst_point
 from dots_mergekit.tuning.outcome import Outcome, costs_of
 from dots_mergekit.tuning.outputs import write_choice, write_tables, write_trial
-from dots_mergekit.tuning.pool import load_candidates, select_pool
+from dots_mergekit.tuning.pool import load_candidates, require_choosable, select_pool
 from dots_mergekit.tuning.retries import insist, require_hope
 from dots_mergekit.tuning.samplers import SAMPLERS
 from dots_mergekit.tuning.seeds import seed_for
 from dots_mergekit.tuning.settings import Settings
-from dots_mergekit.tuning.space import Point, edges, grid, starts
-from dots_mergekit.tuning.study import POOL, VOTES, Study, open_study
+from dots_mergekit.tuning.space import Point, edges, few_trials, grid, starts
+from dots_mergekit.tuning.study import POOL, TRIALS, VOTES, Study, open_study
 from dots_mergekit.tuning.trials import Trial
 from dots_mergekit.tuning.votes import SourcePoll, SourceVotes
 
@@ -59,8 +60,9 @@ def search(
 
     What the sampler suggests depends on the seed, the finished trials and their number, and on
     nothing that is lost with the process: a resumed search makes the suggestions that an
-    uninterrupted one would have made. The point of a trial that was in flight is put in line
-    again. Points that were scored before get the scores they had.
+    uninterrupted one would have made. A trial that was in flight is gone on with, in its place.
+    Points that were scored before get the scores they had. A point whose merge cannot be scored
+    (its numbers leave the range of their dtype) is left out: it counts, and is not tried again.
 
     Args:
         recipe: What to merge; whether it can be merged is the caller's to know
@@ -80,9 +82,10 @@ def search(
         KeyboardInterrupt: As it came, after the tables have been written.
     """
     told = progress or Silent()
-    scorer = functools.cache(open_scorer)
+    scorer = functools.cache(functools.partial(_open, open_scorer))
     with open_study(recipe, settings, out, storage=storage, backend=backend) as study:
-        for message in study.notes:
+        of_study = [*study.notes, *few_trials(recipe, settings)]
+        for message in of_study:
             told.note(message)
         try:
             queries = _select_queries(study, scorer, told)
@@ -105,9 +108,25 @@ def search(
             confirmed=confirmed,
             choice=choice,
             ended=ended,
-            notes=[*notes, *study.notes, *on_edges],
+            notes=[*notes, *of_study, *on_edges],
             costs=costs_of(study, SourceVotes(study.folder / VOTES), confirmed),
+            left_out={
+                **{one.number: f"{one.point}: {one.reason}" for one in study.trials.left_out()},
+                **{
+                    number: f"when it was scored again: {look.reason}"
+                    for number, look in study.trials.second_looks().items()
+                    if look.scores is None
+                },
+            },
         )
+
+
+def _open(open_scorer: Callable[[], Scorer]) -> Scorer:
+    """Open the scorer, which begins with the λ that stand in the recipe."""
+    try:
+        return open_scorer()
+    except NonFiniteError as error:  # of these λ or of an input, and not of a trial
+        raise DotsError(f"the merge as the recipe has it cannot be done: {error}") from error
 
 
 # Queries
@@ -118,12 +137,34 @@ def _select_queries(study: Study, scorer: Callable[[], Scorer], progress: Progre
     path = study.folder / POOL
     if not path.exists():
         settings = study.settings.queries
-        candidates = load_candidates(settings)
-        polls = _source_votes(study, scorer, candidates, progress).polls
+        candidates: Sequence[Query] = load_candidates(settings)
+        require_choosable(candidates)
+        try:
+            polls = _source_votes(study, scorer, candidates, progress).polls
+        except TooLongError as error:
+            candidates = _without(candidates, error, progress)
+            polls = _source_votes(study, scorer, candidates, progress).polls
         votes = {name: polls[name].votes for name in study.recipe.sources}
-        write_pool(path, select_pool(candidates, votes, settings))
+        pool = select_pool(candidates, votes, settings)
+        require_choosable(pool)
+        write_pool(path, pool)
+    else:
+        SourceVotes(study.folder / VOTES)  # which the report needs: said now if it is damaged
     study.keep_pool()
     return read_pool(path)
+
+
+def _without(
+    candidates: Sequence[Query], error: TooLongError, progress: Progress
+) -> Sequence[Query]:
+    """Leave out the candidates that no model here can read, unless that is all of them."""
+    kept = [query for index, query in enumerate(candidates) if index not in error.queries]
+    if not kept:
+        raise error
+    for reason in error.queries.values():
+        progress.note(f"{reason.removesuffix(': leave that query out')}; it is left out")
+    require_choosable(kept)
+    return kept
 
 
 def _source_votes(
@@ -142,12 +183,16 @@ def _source_votes(
     ]
     key = hashlib.sha256(json.dumps(asked, default=str).encode()).hexdigest()
     kept = SourceVotes(study.folder / VOTES, key)
-    progress.begin("queries", len(recipes), len(kept.polls))
+    whole = {n for n, poll in kept.polls.items() if len(poll.votes) == len(candidates)}
+    progress.begin("queries", len(recipes), len(whole))
     for name, recipe in recipes.items():
-        if name not in kept.polls:
+        if name not in whole:
             began = time.monotonic()
             ask = functools.partial(scorer().votes, recipe, candidates, count, seed)
-            poll = insist(ask, progress)
+            try:
+                poll = insist(ask, progress)
+            except NonFiniteError as error:
+                raise DotsError(f"the source model {name} cannot be asked: {error}") from error
             kept.keep(name, SourcePoll(tuple(poll.votes), time.monotonic() - began, poll.tokens))
             share = sum(vote.share for vote in poll.votes) / max(1, len(poll.votes))
             progress.advance(f"{name}: consistency {share:.3f} on {len(poll.votes)} candidates")
@@ -162,35 +207,39 @@ def _score_trials(
 ) -> str:
     """Score trials up to the number asked for; say why it ended."""
     settings, trials = study.settings, study.trials
-    first = starts(study.recipe, settings)
-    trials.requeue_interrupted()
-    trials.enqueue(first, start=True)
-    if settings.sampler == "grid":
-        trials.enqueue(grid(settings))
+    first, on_grid = starts(study.recipe, settings), settings.sampler == "grid"
+    planned = [*first, *grid(settings)] if on_grid else first
     known: dict[object, Trial] = {}
     for trial in trials.scored():
         known.setdefault(trial.point.key, trial)
-        write_trial(study, trial, study.folder / "trials")
+        write_trial(study, trial, study.folder / TRIALS)
+
+    def sampler(finished: int) -> optuna.samplers.BaseSampler:
+        return SAMPLERS[settings.sampler].make(seed_for(settings.seed, "sampler", finished))
+
     progress.begin("search", settings.trials, min(trials.finished, settings.trials))
     deaths = 0
     while trials.finished < settings.trials:
         if _stalled(trials.scored(), settings, len(first)):
             return f"the hypervolume stopped growing over {settings.patience} trials"
-        if settings.sampler == "grid" and not trials.waiting:
+        begun = trials.next(planned, len(first), sampler, only_planned=on_grid)
+        if begun is None:
             return "every point of the grid was scored"
-        seed = seed_for(settings.seed, "sampler", trials.finished)
-        asked, point = trials.ask(SAMPLERS[settings.sampler].make(seed))
+        asked, point = begun
         try:
-            done = _score(study, asked, point, known.get(point.key), scorer, queries, progress)
-        except EngineError as error:
-            deaths += 1
-            _after_death(study, asked, deaths, error, progress)
+            done = _score(study, asked, point, known.get(point.key), scorer, queries)
+        except (NonFiniteError, EngineError) as error:
+            if isinstance(error, NonFiniteError) and error.input is not None:
+                raise  # a checkpoint is damaged, and no λ mends that
+            deaths = deaths + 1 if isinstance(error, EngineError) else 0
+            if isinstance(error, EngineError):
+                require_hope(deaths, error)  # the next run would go on with this trial
+            _leave_out(study, asked, point, error, progress)
             continue
         deaths = 0
-        if done is not None:
-            known.setdefault(point.key, done)
-            write_trial(study, done, study.folder / "trials")
-            progress.advance(_spell_progress(study, done))
+        known.setdefault(point.key, done)
+        write_trial(study, done, study.folder / TRIALS)
+        progress.advance(_spell_progress(study, done))
     return f"all {settings.trials} trials were scored"
 
 
@@ -201,42 +250,27 @@ def _score(
     before: Trial | None,
     scorer: Callable[[], Scorer],
     queries: Sequence[Query],
-    progress: Progress,
-) -> Trial | None:
-    """Score a point that was asked for; None where a score is not a finite number."""
+) -> Trial:
+    """Score a point that was asked for.
+
+    Raises:
+        NonFiniteError: The merge of this point cannot be scored; no input is to blame.
+    """
+    if before is not None:
+        return study.trials.record(asked, before.scores, 0.0, before.number)
+    opened = scorer()
     began = time.monotonic()
-    try:
-        if before is None:
-            placed, seed = point.recipe(study.recipe), seed_for(study.settings.seed, "search")
-            scores = scorer().score(placed, queries, seed=seed)
-        else:
-            scores = before.scores
-    except EngineError:
-        raise  # it may be left out for good
-    except BaseException:
-        study.trials.give_up(asked)
-        raise
-    seconds = 0.0 if before else time.monotonic() - began
-    done = study.trials.record(asked, scores, seconds, before.number if before else None)
-    if done is None:
-        progress.note(
-            f"trial {asked.number} is left out, for a score that is not a finite number: {scores}"
-        )
-        progress.advance(f"trial {asked.number} left out")
-    return done
+    placed, seed = point.recipe(study.recipe), seed_for(study.settings.seed, "search")
+    scores = opened.score(placed, queries, seed=seed)
+    return study.trials.record(asked, scores, time.monotonic() - began)
 
 
-def _after_death(
-    study: Study, asked: optuna.Trial, deaths: int, error: EngineError, progress: Progress
+def _leave_out(
+    study: Study, asked: optuna.Trial, point: Point, error: DotsError, progress: Progress
 ) -> None:
-    """Leave a trial out whose engine failed, unless too many did in a row."""
-    try:
-        require_hope(deaths, error)
-    except EngineError:
-        study.trials.give_up(asked)
-        raise
+    """Leave a trial out that cannot be scored, for no fault of the inputs; it counts."""
     study.trials.leave_out(asked, str(error))
-    progress.note(f"trial {asked.number} is left out: {error}")
+    progress.note(f"trial {asked.number} ({point}) is left out: {error}")
     progress.advance(f"trial {asked.number} left out")
 
 

@@ -29,6 +29,7 @@ from dots_mergekit.schema import Location, OneOf, as_tuple, problems, spell
 from dots_mergekit.tuning.choice import RULES, require_rule
 from dots_mergekit.tuning.pool import PoolSettings
 from dots_mergekit.tuning.samplers import SAMPLERS
+from dots_mergekit.tuning.sources import has_column
 
 __all__ = [
     "CONFIRMATION_FACTOR",
@@ -106,8 +107,8 @@ class Settings(Generation):
         PoolSettings,
         BeforeValidator(lambda value: {"source": value} if isinstance(value, str) else value),
     ]
-    """Where the questions come from: a file (.jsonl, .parquet, .csv), an lm-eval task or a Hugging
-    Face dataset; or a mapping with `source` and how the pool is chosen."""
+    """Where the questions come from: a file (.jsonl, .parquet, .csv, .tsv, .json, .txt), an lm-eval
+    task or a Hugging Face dataset; or a mapping with `source` and how the pool is chosen."""
     weight: Annotated[
         Annotated[Range, Tag("pair")] | Annotated[dict[str, Range], Tag("mapping")],
         Discriminator(_kind),
@@ -252,6 +253,9 @@ def _read(recipe: Recipe, overrides: Mapping[str, Any]) -> Settings | list[str]:
     if isinstance(overrides.get("queries"), str) and isinstance(before, Mapping):
         # What describes the old source says nothing about the new one.
         kept = {k: v for k, v in before.items() if k not in ("prompt_column", "config", "split")}
+        column = before.get("prompt_column")
+        if isinstance(column, str) and has_column(overrides["queries"], column):
+            kept["prompt_column"] = column
         section["queries"] = {**kept, "source": overrides["queries"]}
         given = given - {("queries",)} | {("queries", "source")}
     found = _validated(recipe, section)

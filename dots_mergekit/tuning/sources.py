@@ -9,13 +9,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dots_mergekit.errors import DotsError
+from dots_mergekit.foreign import is_file, parse_json
 from dots_mergekit.messages import first_line
-from dots_mergekit.objectives.queries import Query, json_lines, read_file, read_prompt
+from dots_mergekit.objectives.queries import (
+    Query,
+    json_lines,
+    read_content,
+    read_file,
+    read_prompt,
+)
 
 if TYPE_CHECKING:
     from dots_mergekit.tuning.pool import PoolSettings
 
-__all__ = ["load_queries"]
+__all__ = ["has_column", "load_queries"]
 
 
 def load_queries(settings: PoolSettings) -> list[Query]:
@@ -23,12 +30,15 @@ def load_queries(settings: PoolSettings) -> list[Query]:
     source = settings.source
     path = Path(source)
     column = settings.prompt_column
-    if reader := _READERS.get(path.suffix.lower()):
-        return [_query(row, column, where) for where, row in reader(path)]
-    if path.is_file():
+    if reader := _reader(path):
+        return [_query(row, column, where) for where, row in reader(path, column)]
+    if not source.isprintable() or len(source) > _LONGEST:
+        raise DotsError(f"cannot read queries from {source!r:.80}: this is no name of a source")
+    if is_file(path):
         raise DotsError(
             f"cannot read queries from {source}: its name does not end in "
-            f"{', '.join(_READERS)}, and these are the kinds of file that are known"
+            f"{', '.join(_READERS)} (or one of these and .gz), and these are the kinds of file "
+            "that are known"
         )
     if source.startswith((".", "/", "~")) and not path.exists():
         raise DotsError(f"cannot read queries from {source}: there is no such file")
@@ -39,19 +49,64 @@ def load_queries(settings: PoolSettings) -> list[Query]:
     return [_query(row, column, where) for where, row in _dataset_rows(settings)]
 
 
-def _csv_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    reader = csv.DictReader(io.StringIO(read_file(path), newline=""))
+def has_column(source: str, column: str) -> bool:
+    """Say whether a source is a file whose first query has a column; False if it is unreadable."""
+    reader = _reader(Path(source))
+    if reader is None:
+        return False
     try:
-        for row in reader:
-            where = f"{path}, line {reader.line_num}"
-            if None in row:
-                raise DotsError(f"{where}: more fields than the first line has names")
-            yield where, dict(row)
-    except csv.Error as error:
-        raise DotsError(f"{path}, line {reader.line_num}: this is not CSV: {error}") from error
+        _, row = next(reader(Path(source), ""), ("", {}))
+    except DotsError:
+        return False
+    return column in row
 
 
-def _parquet_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def _reader(path: Path) -> _Reader | None:
+    """Find what reads a file, by the end of its name."""
+    packed = path.suffix.lower() == ".gz"
+    return _READERS.get((path.with_suffix("") if packed else path).suffix.lower())
+
+
+def _table(delimiter: str) -> _Reader:
+    def rows(path: Path, column: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        text = io.StringIO(read_file(path), newline="")
+        reader = csv.DictReader(text, delimiter=delimiter)
+        try:
+            for row in reader:
+                where = f"{path}, line {reader.line_num}"
+                if None in row:
+                    raise DotsError(f"{where}: more fields than the first line has names")
+                yield where, dict(row)
+        except csv.Error as error:
+            raise DotsError(f"{path}, line {reader.line_num}: this is not CSV: {error}") from error
+
+    return rows
+
+
+def _lines(path: Path, column: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    for number, line in enumerate(read_file(path).split("\n"), 1):
+        if line.strip():
+            yield f"{path}, line {number}", {column: line.rstrip("\r")}
+
+
+def _json_list(path: Path, column: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    rows = parse_json(read_file(path), str(path))
+    if not isinstance(rows, list):
+        raise DotsError(f"{path}: a list of queries is needed, found {type(rows).__name__}")
+    for number, row in enumerate(rows, 1):
+        where = f"{path}, entry {number}"
+        if not isinstance(row, dict | str):
+            raise DotsError(
+                f"{where}: a text or a JSON object is needed, found {type(row).__name__}"
+            )
+        yield where, {column: row} if isinstance(row, str) else row
+
+
+def _json_lines(path: Path, column: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    return json_lines(path)
+
+
+def _parquet_rows(path: Path, column: str) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
         import pyarrow
         import pyarrow.parquet
@@ -60,21 +115,30 @@ def _parquet_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             f"reading {path} needs pyarrow, which cannot be imported ({error}): "
             "pip install pyarrow, or use a .jsonl file"
         ) from error
+    content = read_content(path)
     try:
-        rows = pyarrow.parquet.read_table(path).to_pylist()
-    except FileNotFoundError as error:
-        raise DotsError(f"cannot read queries from {path}: there is no such file") from error
-    except (OSError, pyarrow.ArrowException) as error:
+        rows = pyarrow.parquet.read_table(io.BytesIO(content)).to_pylist()
+    except (OSError, ValueError, pyarrow.ArrowException) as error:
         raise DotsError(f"cannot read queries from {path}: {first_line(error)}") from error
     for number, row in enumerate(rows, 1):
         yield f"{path}, row {number}", row
 
 
-_READERS: Mapping[str, Callable[[Path], Iterator[tuple[str, dict[str, Any]]]]] = {
-    ".jsonl": json_lines,
+_Reader = Callable[[Path, str], Iterator[tuple[str, dict[str, Any]]]]
+
+# Each gives rows and their places; those without columns put their prompts in the one that is
+# asked for.
+_READERS: Mapping[str, _Reader] = {
+    ".jsonl": _json_lines,
     ".parquet": _parquet_rows,
-    ".csv": _csv_rows,
+    ".csv": _table(","),
+    ".tsv": _table("\t"),
+    ".json": _json_list,
+    ".txt": _lines,
 }
+
+# Of the name of a dataset.
+_LONGEST = 1000
 
 
 def _task_prompts(name: str) -> list[tuple[str, Any]] | None:

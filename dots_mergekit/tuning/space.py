@@ -11,7 +11,16 @@ from dataclasses import dataclass
 from dots_mergekit.recipe import Recipe
 from dots_mergekit.tuning.settings import DENSITY_STEP, Range, Settings
 
-__all__ = ["Point", "edges", "grid", "ranges", "spell_range", "spell_ranges", "starts"]
+__all__ = [
+    "Point",
+    "edges",
+    "few_trials",
+    "grid",
+    "ranges",
+    "spell_range",
+    "spell_ranges",
+    "starts",
+]
 
 _DENSITY = "density"
 _DENSITY_OF = "density of "
@@ -106,6 +115,21 @@ def starts(recipe: Recipe, settings: Settings) -> list[Point]:
         listed += [low, high, *({**low, name: high[name]} for name in names)]
     density = _start_density(recipe, settings)
     return [Point(weights, density) for weights in listed]
+
+
+def few_trials(recipe: Recipe, settings: Settings) -> list[str]:
+    """Say what is never searched where all trials are starting points; nothing where some are not.
+
+    The starting points have all one density.
+    """
+    count = len(starts(recipe, settings))
+    if settings.trials > count:
+        return []
+    density = " and the density is not searched" if settings.density is not None else ""
+    return [
+        f"`trials` = {settings.trials}: the first {count} are fixed points (every λ = 1 and "
+        f"corners of the ranges), so the sampler proposes none{density}; give more trials"
+    ]
 
 
 def _start_density(recipe: Recipe, settings: Settings) -> float | dict[str, float] | None:

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import os
 import secrets
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import filelock
-import optuna
-from sqlalchemy.exc import SQLAlchemyError
-
 from dots_mergekit.errors import DotsError
 from dots_mergekit.files import require_writable
-from dots_mergekit.messages import first_line
+from dots_mergekit.foreign import read_bytes
 from dots_mergekit.recipe import Recipe
 from dots_mergekit.recipe.fingerprint import differences
 from dots_mergekit.tuning.identity import circumstances, identify
+from dots_mergekit.tuning.lock import held
 from dots_mergekit.tuning.record import Record, read_record
 from dots_mergekit.tuning.settings import Settings
+from dots_mergekit.tuning.storage import (
+    locate,
+    naming_failures,
+    open_storage,
+    place,
+    require_agreement,
+)
 from dots_mergekit.tuning.trials import Trials
 
 __all__ = ["BEST", "POOL", "SELECTIONS", "VOTES", "Study", "open_study"]
@@ -35,6 +37,12 @@ POOL = "queries.jsonl"
 VOTES = "source_votes.json"
 SELECTIONS = "selections.json"
 BEST = "best.yml"
+TABLE = "trials.csv"
+TRIALS = "trials"
+FRONT = "front"
+
+# Where one of these is, trials are scored on a pool.
+_OF_TRIALS = (POOL, TRIALS, FRONT, BEST, TABLE)
 
 
 @dataclass(frozen=True)
@@ -63,7 +71,7 @@ class Study:
         Raises:
             DotsError: The pool's file was changed since.
         """
-        found = hashlib.sha256((self.folder / POOL).read_bytes()).hexdigest()
+        found = hashlib.sha256(read_bytes(self.folder / POOL)).hexdigest()
         noted = self.trials.pool
         if noted is None:
             self.trials.pool = found
@@ -100,40 +108,39 @@ def open_study(
 
     Raises:
         DotsError: The folder cannot be written, is in use, holds something else or another
-            study, or the storage cannot be opened. All but the last two are found before any file
-            of a model is looked at.
+            study, or the storage cannot be opened, is not that of the files, or fails while the
+            study is open.
     """
     folder = Path(out)
-    lock = filelock.FileLock(folder / ".lock", timeout=0)
+    url = locate(storage, folder)
     require_writable(folder, "study folder")
-    try:
-        lock.acquire()
-    except filelock.Timeout as error:
-        raise DotsError(
-            f"{folder} is in use by another search; wait for it, or choose another `out`"
-        ) from error
-    try:
-        # Of a URL, which may hold a password, only its hash is kept.
-        place = "study.db" if storage is None else hashlib.sha256(storage.encode()).hexdigest()[:12]
+    with held(folder):
+        here = place(storage, url)
+        begun = any((folder / name).exists() for name in _OF_TRIALS)
         record, notes = _agree(
             folder,
             Record(
                 name=f"dots-{secrets.token_hex(4)}",
-                storage=place,
+                storage=here,
                 identity=identify(recipe, settings),
                 circumstances=circumstances(settings, backend),
             ),
+            begun,
         )
         for leftover in folder.rglob(".*.tmp"):
-            leftover.unlink(missing_ok=True)
-        recipe.write(folder / "recipe.yml")
-        trials = Trials(_open_optuna(folder, record, settings, storage), settings)
-        yield Study(folder, recipe, settings, record.identity, trials, tuple(notes))
-    finally:
-        lock.release()
+            if leftover.is_file():
+                leftover.unlink(missing_ok=True)
+        with naming_failures(folder):
+            opened = open_storage(folder, record, settings, url, here=here, begun=begun)
+            trials = Trials(opened, settings)
+            require_agreement(folder, recipe, trials)
+            if record.storage != here:  # it was moved, and is the same
+                replace(record, storage=here).write(folder / RECORD)
+            recipe.write(folder / "recipe.yml")
+            yield Study(folder, recipe, settings, record.identity, trials, tuple(notes))
 
 
-def _agree(folder: Path, fresh: Record) -> tuple[Record, list[str]]:
+def _agree(folder: Path, fresh: Record, begun: bool) -> tuple[Record, list[str]]:
     """Compare what is asked now with the study that is there, or begin one; say what differs."""
     path = folder / RECORD
     if not path.exists():
@@ -147,9 +154,7 @@ def _agree(folder: Path, fresh: Record) -> tuple[Record, list[str]]:
         return fresh, []
     old = read_record(path)
     changed = differences(old.identity, fresh.identity)
-    if old.storage != fresh.storage:
-        changed.insert(0, "its trials are in another `storage`")
-    if changed and not (folder / POOL).exists():
+    if not begun and (changed or old.storage != fresh.storage):
         # Nothing was scored yet: a recipe that was mended after a first failure starts over.
         again = replace(fresh, name=old.name)
         again.write(path)
@@ -165,37 +170,3 @@ def _agree(folder: Path, fresh: Record) -> tuple[Record, list[str]]:
         for line in differences(old.circumstances, fresh.circumstances)
     ]
     return old, notes
-
-
-def _open_optuna(
-    folder: Path, record: Record, settings: Settings, storage: str | None
-) -> optuna.Study:
-    """Open or create the Optuna study that the record names."""
-    url = f"sqlite:///{(folder / 'study.db').absolute()}" if storage is None else storage
-    directions = list(settings.directions.values())
-    try:
-        create = functools.partial(
-            optuna.create_study, storage=url, study_name=record.name, directions=directions
-        )
-        study = create(load_if_exists=True)
-        if study.user_attrs.get("identity", record.identity) != record.identity:
-            if study.get_trials(deepcopy=False):
-                raise DotsError(
-                    f"the trials of {folder} belong to another study than its {RECORD}; "
-                    "restore the one that was replaced, or choose another `out`"
-                )
-            optuna.delete_study(study_name=record.name, storage=url)
-            study = create()
-        with warnings.catch_warnings():
-            # Named objectives are what makes optuna-dashboard readable; Optuna calls the
-            # method experimental since 3.2.
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            study.set_metric_names(list(settings.objectives))
-        study.set_user_attr("identity", record.identity)
-    except (optuna.exceptions.OptunaError, SQLAlchemyError, ImportError) as error:
-        shown = "study.db" if storage is None else "the `storage` URL"
-        raise DotsError(
-            f"cannot open {shown} of {folder} as an Optuna storage: "
-            f"{first_line(error)}; mend it, or choose another `out`"
-        ) from error
-    return study

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution, FloatDistribution
+from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, TrialState
 
+from dots_mergekit.errors import DotsError, NonFiniteError
 from dots_mergekit.objectives.scores import Scores
 from dots_mergekit.tuning.collapse import violation
 from dots_mergekit.tuning.settings import DENSITY_STEP, Settings
 from dots_mergekit.tuning.space import Point, ranges
 
-__all__ = ["SecondLook", "Trial", "Trials"]
+__all__ = ["LeftOut", "SecondLook", "Trial", "Trials"]
 
 # What is kept of a trial beside what Optuna does: why it counts although it has no scores; that it
 # is one of those that every search begins with; and what `Trial` has besides.
@@ -51,16 +52,33 @@ class Trial:
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """A point that cannot be scored: it counts as a trial, and is not tried again.
+
+    Attributes:
+        number: Of the trial.
+        point: Where it is.
+        reason: Why.
+    """
+
+    number: int
+    point: Point
+    reason: str
+
+
+@dataclass(frozen=True)
 class SecondLook:
     """What a trial scored when it was asked again, with a fresh seed and more votes.
 
     Attributes:
-        scores: The new scores.
+        scores: The new scores; None where it could not be scored again.
         seconds: Wall-clock time of the scoring.
+        reason: Why it could not.
     """
 
-    scores: Scores
+    scores: Scores | None
     seconds: float
+    reason: str = ""
 
 
 class Trials:
@@ -80,11 +98,6 @@ class Trials:
         """How many trials count: those that were scored, with whatever result."""
         return sum(_counts(frozen) for frozen in self._all())
 
-    @property
-    def waiting(self) -> bool:
-        """Whether a point is in line."""
-        return any(frozen.state == TrialState.WAITING for frozen in self._all())
-
     def _all(self) -> list[FrozenTrial]:
         return self._study.get_trials(deepcopy=False)
 
@@ -99,61 +112,116 @@ class Trials:
             (trial for trial in best if trial.same_as is None), key=lambda trial: trial.number
         )
 
-    def _trial(self, frozen: FrozenTrial) -> Trial:
-        kept = frozen.user_attrs[_SCORED]
-        objectives = dict(zip(self._settings.objectives, frozen.values, strict=True))
-        return Trial(
-            number=frozen.number,
-            point=Point.of(frozen.params, self._settings),
-            scores=Scores(objectives=objectives, details=kept["details"]),
-            seconds=kept["seconds"],
-            start=frozen.user_attrs.get(_START, False),
-            same_as=kept["same_as"],
-        )
-
-    def requeue_interrupted(self) -> None:
-        """Fail the trials that an earlier run left in flight, and put their points in line.
-
-        The study is locked, so nobody else is scoring them.
-        """
-        for frozen in self._all():
-            if frozen.state == TrialState.RUNNING:
-                self._study.tell(frozen.number, state=TrialState.FAIL)
-        for frozen in self._all():
-            if frozen.state == TrialState.FAIL and not _counts(frozen):
-                parameters = _parameters(frozen)
-                # Stopped before all were suggested: the sampler will suggest them again.
-                if set(parameters) == set(ranges(self._settings)):
-                    point = Point.of(parameters, self._settings)
-                    self.enqueue([point], start=frozen.user_attrs.get(_START, False))
-
-    def enqueue(self, points: Iterable[Point], *, start: bool = False) -> None:
-        """Put points in line to be scored; those that are in line or were scored stay out."""
-        seen = {
-            Point.of(_parameters(frozen), self._settings).key
+    def left_out(self) -> list[LeftOut]:
+        """Give every trial that counts although it has no scores, in order."""
+        return [
+            LeftOut(
+                frozen.number,
+                Point.of(frozen.params, self._settings),
+                str(frozen.user_attrs[_UNSCORABLE]),
+            )
             for frozen in self._all()
-            if frozen.state == TrialState.WAITING or _counts(frozen)
-        }
-        for point in points:
-            if point.key not in seen:
-                seen.add(point.key)
-                self._study.enqueue_trial(point.parameters, {_START: True} if start else None)
+            if frozen.state == TrialState.FAIL and _counts(frozen)
+        ]
 
-    def ask(self, sampler: optuna.samplers.BaseSampler) -> tuple[optuna.Trial, Point]:
-        """Begin a trial at the next point in line, or else at the sampler's suggestion."""
-        self._study.sampler = sampler
-        space: dict[str, BaseDistribution] = {
+    def _trial(self, frozen: FrozenTrial) -> Trial:
+        try:
+            kept = frozen.user_attrs[_SCORED]
+            objectives = dict(zip(self._settings.objectives, frozen.values, strict=True))
+            return Trial(
+                number=frozen.number,
+                point=Point.of(frozen.params, self._settings),
+                scores=Scores(objectives=objectives, details=kept["details"]),
+                seconds=kept["seconds"],
+                start=frozen.user_attrs.get(_START, False),
+                same_as=kept["same_as"],
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise DotsError(
+                f"trial {frozen.number} in the study's storage is not as a search keeps it "
+                f"({error!r}): something else wrote there; restore the storage, or choose another "
+                "`out`"
+            ) from error
+
+    def next(
+        self,
+        planned: Iterable[Point],
+        starts: int,
+        sampler: Callable[[int], optuna.samplers.BaseSampler],
+        *,
+        only_planned: bool = False,
+    ) -> tuple[optuna.Trial, Point] | None:
+        """Begin the next trial: what it is depends on the finished trials and on nothing else.
+
+        That is the trial that an earlier run left in flight; or else the first planned point that
+        was not scored yet; or else what a sampler suggests. So points come in the same order
+        however often the search was killed. The study is locked: nobody else is scoring.
+
+        Args:
+            planned: The points that come before the sampler's, in their order.
+            starts: How many of them, from the first, are those that every search begins with.
+            sampler: Makes a fresh one for a single suggestion, from the number of finished trials.
+            only_planned: The planned points are all there is.
+
+        Returns:
+            The trial and its point; None when there is nothing left.
+        """
+        self._study.sampler = sampler(self.finished)
+        space = {
             name: FloatDistribution(
                 *ends, step=None if name in self._settings.weights else DENSITY_STEP
             )
             for name, ends in ranges(self._settings).items()
         }
-        asked = self._study.ask(space)
-        return asked, Point.of(asked.params, self._settings)
+        running = [one for one in self._all() if one.state == TrialState.RUNNING]
+        if running:
+            begun = optuna.Trial(self._study, running[0]._trial_id)
+            for name, distribution in space.items():
+                begun.suggest_float(
+                    name, distribution.low, distribution.high, step=distribution.step
+                )
+        elif self._in_line(planned, starts) or (not only_planned and self._suggest(space)):
+            begun = self._study.ask(dict(space))
+        else:
+            return None
+        return begun, Point.of(begun.params, self._settings)
 
-    def give_up(self, asked: optuna.Trial) -> None:
-        """End a trial that was interrupted: the next run scores its point again."""
-        self._study.tell(asked, state=TrialState.FAIL)
+    def _in_line(self, planned: Iterable[Point], starts: int) -> bool:
+        """Put the first planned point in line that was not scored; say whether one is in line."""
+        known = set()
+        for frozen in self._all():
+            if frozen.state == TrialState.WAITING:
+                return True  # an earlier run ended just here
+            if _counts(frozen):
+                known.add(Point.of(frozen.params, self._settings).key)
+        for index, point in enumerate(planned):
+            if point.key not in known:
+                marked = {_START: True} if index < starts else None
+                self._study.enqueue_trial(point.parameters, marked)
+                return True
+        return False
+
+    def _suggest(self, space: Mapping[str, FloatDistribution]) -> bool:
+        """Put the sampler's suggestion in line.
+
+        It is made in a copy of the study, in memory, and kept as a whole: in the study itself
+        Optuna keeps one parameter after the other, and a run that ends between two of them would
+        leave a half that nobody can complete as the sampler would have.
+        """
+        copied = optuna.create_study(
+            storage=optuna.storages.InMemoryStorage(),
+            directions=self._study.directions,
+            sampler=self._study.sampler,
+        )
+        copied.add_trials(self._all())
+        copied.ask(dict(space))
+        suggested = copied.get_trials(deepcopy=False)[-1]
+        # With what the sampler noted of it, as its generation.
+        noted = {**suggested.system_attrs, "fixed_params": suggested.params}
+        self._study.add_trial(
+            optuna.trial.create_trial(state=TrialState.WAITING, system_attrs=noted)
+        )
+        return True
 
     def leave_out(self, asked: optuna.Trial, reason: str) -> None:
         """End a trial that cannot be scored: it counts, and its point is not tried again."""
@@ -162,17 +230,15 @@ class Trials:
 
     def record(
         self, asked: optuna.Trial, scores: Scores, seconds: float, same_as: int | None = None
-    ) -> Trial | None:
+    ) -> Trial:
         """End a trial with its scores; a collapsed merge is infeasible to the sampler.
 
-        Returns:
-            The trial, or None when a score is not a finite number: it counts as scored and
-            failed, and its point is not tried again.
+        Raises:
+            NonFiniteError: A score is not a finite number; the trial goes on.
         """
         values = [float(scores.objectives[name]) for name in self._settings.objectives]
         if not all(map(math.isfinite, values)):
-            self.leave_out(asked, "a score is not a finite number")
-            return None
+            raise NonFiniteError(f"a score is not a finite number: {scores}")
         # One attribute, because each is a transaction that waits for the disk.
         details = {name: float(value) for name, value in scores.details.items()}
         kept = {"details": details, "seconds": seconds, "same_as": same_as}
@@ -195,24 +261,22 @@ class Trials:
         looks: dict[int, SecondLook] = {}
         for key, kept in self._study.user_attrs.items():
             if key.startswith(_SECOND_LOOK):
-                scores = Scores(**kept["scores"])
-                looks[int(key.removeprefix(_SECOND_LOOK))] = SecondLook(scores, kept["seconds"])
+                scores = None if kept["scores"] is None else Scores(**kept["scores"])
+                number = int(key.removeprefix(_SECOND_LOOK))
+                looks[number] = SecondLook(scores, kept["seconds"], kept.get("reason", ""))
         return looks
 
     def keep_second_look(self, trial: Trial, look: SecondLook) -> None:
         """Keep what a trial scored when it was asked again."""
-        scores: Mapping[str, Any] = {
-            name: dict(values) for name, values in vars(look.scores).items()
-        }
-        kept = {"scores": scores, "seconds": look.seconds}
+        scores: Mapping[str, Any] | None = None
+        if look.scores is not None:
+            scores = {name: dict(values) for name, values in vars(look.scores).items()}
+        kept = {"scores": scores, "seconds": look.seconds, "reason": look.reason}
         self._study.set_user_attr(f"{_SECOND_LOOK}{trial.number}", kept)
 
 
 def _counts(frozen: FrozenTrial) -> bool:
     """Say whether a trial was scored, with whatever result."""
-    return frozen.state == TrialState.COMPLETE or _UNSCORABLE in frozen.user_attrs
-
-
-def _parameters(frozen: FrozenTrial) -> dict[str, float]:
-    """Give the parameters of a trial, suggested or still enqueued."""
-    return {**frozen.system_attrs.get("fixed_params", {}), **frozen.params}
+    return frozen.state == TrialState.COMPLETE or (
+        frozen.state == TrialState.FAIL and _UNSCORABLE in frozen.user_attrs
+    )

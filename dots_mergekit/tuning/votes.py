@@ -11,6 +11,7 @@ from typing import Any
 from dots_mergekit.answers.vote import Vote
 from dots_mergekit.errors import DotsError
 from dots_mergekit.files import write_text
+from dots_mergekit.foreign import read_json
 
 __all__ = ["SourcePoll", "SourceVotes"]
 
@@ -65,20 +66,29 @@ class SourceVotes:
 
     def _read(self) -> dict[str, SourcePoll]:
         try:
-            content = json.loads(self._path.read_text(encoding="utf-8"))
+            content = read_json(self._path)
             if self._of not in (None, content["of"]):
                 return {}
             return {name: _poll(**kept) for name, kept in content["polls"].items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (DotsError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise DotsError(
-                f"{self._path} cannot be read as the votes of the source models ({error!r}); "
+                f"{self._path} cannot be read as the votes of the source models ({error}); "
                 "restore it, or remove it and they are asked again"
             ) from error
 
 
 def _poll(votes: Any, seconds: float, tokens: float | None) -> SourcePoll:
+    _require(isinstance(seconds, int | float) and isinstance(tokens, int | float | None), seconds)
     return SourcePoll(tuple(_vote(**vote) for vote in votes), seconds, tokens)
 
 
-def _vote(classes: Any, **rest: Any) -> Vote:
-    return Vote(classes=tuple((str(answer), int(count)) for answer, count in classes), **rest)
+def _vote(majority: Any, share: float, classes: Any, no_answer: int, total: int) -> Vote:
+    _require(isinstance(majority, str | None) and 0 <= share <= 1, [majority, share])
+    _require(0 <= no_answer <= total and isinstance(total, int), [no_answer, total])
+    counted = tuple((str(answer), int(count)) for answer, count in classes)
+    return Vote(majority, share, counted, no_answer, total)
+
+
+def _require(fits: bool, found: object) -> None:
+    if not fits:
+        raise ValueError(f"these are no votes: {found!r:.80}")

@@ -117,7 +117,7 @@ def test_a_dataset_is_read_by_its_split(tmp_path: Path) -> None:
         ("q.csv", "question\na", "it has: question"),
         ("q.csv", "prompt\na,b", "line 2: more fields than"),
         ("q.parquet", "no parquet", "cannot read queries from"),
-        ("q.txt", "a", r"does not end in \.jsonl, \.parquet, \.csv"),
+        ("q.doc", "a", r"does not end in \.jsonl, \.parquet, \.csv"),
     ],
 )
 def test_a_bad_file_is_refused_with_its_place(

@@ -11,8 +11,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from dots_mergekit.backends.live import require_live
-from dots_mergekit.backends.vllm.worker import FINE, REFUSED, WeightSwapper, not_taken
-from dots_mergekit.errors import DotsError, EngineError
+from dots_mergekit.backends.vllm.worker import (
+    BEYOND,
+    FINE,
+    REFUSED,
+    WeightSwapper,
+    not_taken,
+)
+from dots_mergekit.errors import DotsError, EngineError, NonFiniteError
 from dots_mergekit.merging.selections import SelectionFile
 from dots_mergekit.messages import did_you_mean, first_line
 from dots_mergekit.recipe import Recipe
@@ -191,6 +197,8 @@ class LiveVllmModel:
         """Let every worker do something; the first that cannot speaks for all."""
         answers = self.lm.ask(lambda llm: llm.collective_rpc(method, args=arguments))
         for state, message in answers:
+            if state == BEYOND:  # the next swap writes every tensor
+                raise NonFiniteError(message)
             if state != FINE:
                 self._stop()  # it may hold half of a merge
                 raise (DotsError if state == REFUSED else EngineError)(message)

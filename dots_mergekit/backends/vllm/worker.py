@@ -14,16 +14,16 @@ from torch import Tensor
 from dots_mergekit.backends.live import LiveMerge
 from dots_mergekit.backends.vllm.entries import fingerprints, parameters
 from dots_mergekit.backends.vllm.placement import Sample, locate
-from dots_mergekit.errors import DotsError
+from dots_mergekit.errors import DotsError, NonFiniteError
 from dots_mergekit.merging.selections import SelectionFile
 from dots_mergekit.messages import and_more
 from dots_mergekit.recipe import Recipe
 from dots_mergekit.recipe.plans import NotLiveError
 
-__all__ = ["BROKEN", "FINE", "REFUSED", "WeightSwapper", "not_taken"]
+__all__ = ["BEYOND", "BROKEN", "FINE", "REFUSED", "WeightSwapper", "not_taken"]
 
 # What a worker answers: that all is well, that a merge is impossible, or that the engine is broken.
-FINE, REFUSED, BROKEN = "fine", "refused", "broken"
+FINE, REFUSED, BEYOND, BROKEN = "fine", "refused", "beyond", "broken"
 
 # Memory that is left alone where inputs are kept on a GPU, in bytes.
 _MARGIN = 2 << 30
@@ -78,11 +78,14 @@ class WeightSwapper:
         """Merge, load what was merged, and compare a part of it with what is there then.
 
         Returns:
-            `fine`; `refused` with the reason why the merge is impossible; `broken` where the
-            weights are not those of the merge.
+            `fine`; `refused` with the reason why the merge is impossible, `beyond` where these λ
+            lead out of the range of the dtype; `broken` where the weights are not those of the
+            merge.
         """
         try:
             differing = self._dots_swap.to(Recipe(text))
+        except NonFiniteError as error:
+            return REFUSED if error.input is not None else BEYOND, str(error)
         except DotsError as error:
             return REFUSED, str(error)
         if differing:
