@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from dots_mergekit.api import preview, tune
 
     if options.dry_run:
-        print(preview(options.recipe, **settings))
+        print(preview(options.recipe, out=options.out, **settings))
         return 0
     with screen(options, f"all finished trials are kept in {options.out}") as progress:
         outcome = tune(
