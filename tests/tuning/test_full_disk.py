@@ -26,7 +26,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     if not mount(place, "4k"):
         pytest.skip("no disk can be mounted here")
     yield place
-    subprocess.run(["umount", place], check=False)
+    subprocess.run(["umount", "-l", place], check=False)
 
 
 def mount(place: Path, size: str, *, again: bool = False) -> bool:
