@@ -206,21 +206,30 @@ def _open_scorer(
     return stack.enter_context(scorer)
 
 
-def preview(recipe: Recipe | PathLike, **settings: Any) -> str:
+def preview(recipe: Recipe | PathLike, *, out: PathLike | None = None, **settings: Any) -> str:
     """Say what `tune` would do, and how much it would generate at most; no model is loaded.
 
     Args:
         recipe: What to merge, with a `tune:` section.
+        out: The study's folder, to see whether it would do.
         settings: Keys of `tune:`, which go before those of the recipe.
 
     Raises:
-        DotsError: A mistake in what was given, or queries that cannot be loaded.
+        DotsError: A mistake in what was given, queries that cannot be loaded, models that cannot
+            be merged, or a folder that will not do.
     """
     loaded = _loaded(recipe)
+    from dots_mergekit.checking import require_mergeable
     from dots_mergekit.tuning.preview import describe
     from dots_mergekit.tuning.settings import Settings
+    from dots_mergekit.tuning.study import require_place
 
-    return describe(loaded, Settings.parse(loaded, settings))
+    asked = Settings.parse(loaded, settings)
+    if out is not None:
+        require_place(Path(out))
+    with calm():
+        warnings = require_mergeable(loaded)
+    return "\n".join([describe(loaded, asked), *(f"warning: {one}" for one in warnings)])
 
 
 def evaluate(

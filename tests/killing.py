@@ -28,7 +28,7 @@ from dots_mergekit.recipe import Recipe
 from dots_mergekit.tuning.search import search
 from dots_mergekit.tuning.settings import Settings
 
-__all__ = ["main"]
+__all__ = ["found"]
 
 # A process of a study that is killed again and again gets at most so far.
 _EARLY = 60

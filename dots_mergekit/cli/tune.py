@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from dots_mergekit.api import preview, tune
 
     if options.dry_run:
-        say(preview(options.recipe, **settings))
+        say(preview(options.recipe, out=options.out, **settings))
         return 0
     with screen(options, f"all finished trials are kept in {options.out}") as progress:
         outcome = tune(

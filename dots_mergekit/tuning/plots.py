@@ -231,7 +231,7 @@ def _drawn(figure: Figure, panels: Sequence[Axes], title: str) -> bytes:
         handles,
         labels,
         loc="outside lower center",
-        ncols=3 if len(panels) == 1 else len(labels),
+        ncols=2 * len(panels),
         frameon=False,
         fontsize=9,
         markerscale=0.75,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from dots_mergekit.recipe import Recipe
-from dots_mergekit.tuning.pool import load_candidates
+from dots_mergekit.tuning.pool import load_candidates, require_choosable
 from dots_mergekit.tuning.settings import CONFIRMATION_FACTOR, Settings
-from dots_mergekit.tuning.space import spell_range, spell_ranges
+from dots_mergekit.tuning.space import few_trials, spell_range, spell_ranges
 
 __all__ = ["describe"]
 
@@ -19,8 +19,10 @@ def describe(recipe: Recipe, settings: Settings) -> str:
         DotsError: The queries cannot be loaded.
     """
     pool = settings.queries
-    candidates = len(load_candidates(pool))
+    loaded = load_candidates(pool)
+    candidates = len(loaded)
     size = min(pool.size, candidates) if pool.selection != "all" else candidates
+    require_choosable(loaded[:size])
     answers = {
         "queries": candidates * pool.votes * len(recipe.sources),
         "search": settings.trials * size * settings.votes,
@@ -48,4 +50,5 @@ def describe(recipe: Recipe, settings: Settings) -> str:
         f"({settings.max_tokens:,} in a response), prompts not counted",
     }
     width = max(map(len, lines))
-    return "\n".join(f"{name:{width}}  {text}" for name, text in lines.items())
+    table = [f"{name:{width}}  {text}" for name, text in lines.items()]
+    return "\n".join([*table, *(f"note: {note}" for note in few_trials(recipe, settings))])

@@ -13,7 +13,7 @@ from typing import Any
 
 from dots_mergekit.errors import DotsError
 from dots_mergekit.files import require_writable
-from dots_mergekit.foreign import read_bytes
+from dots_mergekit.foreign import names_in, read_bytes
 from dots_mergekit.recipe import Recipe
 from dots_mergekit.recipe.fingerprint import differences
 from dots_mergekit.tuning.identity import circumstances, identify
@@ -29,7 +29,18 @@ from dots_mergekit.tuning.storage import (
 )
 from dots_mergekit.tuning.trials import Trials
 
-__all__ = ["BEST", "POOL", "SELECTIONS", "VOTES", "Study", "open_study"]
+__all__ = [
+    "BEST",
+    "FRONT",
+    "POOL",
+    "SELECTIONS",
+    "TABLE",
+    "TRIALS",
+    "VOTES",
+    "Study",
+    "open_study",
+    "require_place",
+]
 
 # The files of a study, beside its trials.
 RECORD = "study.json"
@@ -140,16 +151,38 @@ def open_study(
             yield Study(folder, recipe, settings, record.identity, trials, tuple(notes))
 
 
+def require_place(folder: Path) -> None:
+    """Refuse a folder in which no study can be begun or gone on with; nothing is made or changed.
+
+    Raises:
+        DotsError: It cannot be written, holds something else, or a record that cannot be read.
+    """
+    there = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        why = "may not be written" if there.is_dir() else "is not a folder"
+        raise DotsError(
+            f"cannot write into the study folder {folder}: {there} {why}; choose another `out`"
+        )
+    if (folder / RECORD).exists():
+        read_record(folder / RECORD)
+    elif folder.exists():
+        _require_free(folder)
+
+
+def _require_free(folder: Path) -> None:
+    others = [name for name in names_in(folder) if not name.startswith(".")]
+    if others:
+        raise DotsError(
+            f"{folder} holds other things ({', '.join(others[:3])}) and no study "
+            f"({RECORD}); choose an empty or a new folder with `out`"
+        )
+
+
 def _agree(folder: Path, fresh: Record, begun: bool) -> tuple[Record, list[str]]:
     """Compare what is asked now with the study that is there, or begin one; say what differs."""
     path = folder / RECORD
     if not path.exists():
-        others = sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))
-        if others:
-            raise DotsError(
-                f"{folder} holds other things ({', '.join(others[:3])}) and no study "
-                f"({RECORD}); choose an empty or a new folder with `out`"
-            )
+        _require_free(folder)
         fresh.write(path)
         return fresh, []
     old = read_record(path)
