@@ -20,7 +20,12 @@ from dots_mergekit.checking.listed import (
     weight_of_the_base,
 )
 from dots_mergekit.checking.machine import mergekit_asked, output_folder, versions
-from dots_mergekit.checking.names import base_missing, dtype_names, misread_paths
+from dots_mergekit.checking.names import (
+    base_missing,
+    chat_template_name,
+    dtype_names,
+    misread_paths,
+)
 from dots_mergekit.checking.plan import check_plan, is_sliced
 from dots_mergekit.checking.tokenizers import (
     different_tokenizer,
@@ -107,6 +112,7 @@ def _check_merge(
     """Check a recipe that mergekit can at least read."""
     yield from base_missing(recipe)
     yield from dtype_names(config)
+    yield from chat_template_name(config)
     yield from misread_paths(recipe)
     folders, found = find_folders(recipe, config)
     yield from found
@@ -118,8 +124,8 @@ def _check_merge(
     yield from found
     yield from _beside_each_other(recipe, config, checkpoints)
     if deep:
-        parts = [part for model in checkpoints for part in (model.model, model.lora) if part]
-        yield from non_finite({str(part): folders[str(part)] for part in parts})
+        parts = [str(part) for model in checkpoints for part in (model.model, model.lora)]
+        yield from non_finite({part: folders[part] for part in parts if part in folders})
     sound = not any(one.severity == "error" for one in found)
     all_usable = sound and set(checkpoints) == set(recipe.models)
     if all_usable and len({checkpoint.architecture for checkpoint in checkpoints.values()}) == 1:

@@ -8,7 +8,7 @@ from typing import Any
 from mergekit.architecture.conversion import _expanded_target_keys
 from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 
-from dots_mergekit.checking.checkpoints import Checkpoint
+from dots_mergekit.checking.checkpoints import Checkpoint, vocabulary_sizes
 from dots_mergekit.checking.contents import FLOATING
 from dots_mergekit.checking.findings import Finding
 from dots_mergekit.checking.inputs import Inputs
@@ -76,11 +76,7 @@ def other_vocabulary(
     """Compare the rows of embeddings with the vocabulary that the config tells of."""
     embeddings = [one for one in inputs if one.vocabulary_axis is not None]
     for checkpoint in checkpoints:
-        told = {
-            value
-            for key, value in checkpoint.settings.items()
-            if key.split(".")[-1] == "vocab_size" and isinstance(value, int)
-        }
+        told = vocabulary_sizes(checkpoint)
         for one in embeddings:
             tensor, axis = one.found.get(checkpoint.name), one.vocabulary_axis
             if tensor is None or axis is None or axis >= len(tensor.shape):

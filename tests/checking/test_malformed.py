@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -13,12 +14,15 @@ from typing import Any
 import pytest
 import torch
 from checked import configure, errors, of
-from checkpoints import write_checkpoint
+from checkpoints import write_checkpoint, write_tokenizer
 
 from dots_mergekit.checking import check
 from dots_mergekit.checking.headers import read_header
 from dots_mergekit.cli.check import main
 from dots_mergekit.errors import DotsError
+
+SECONDS = 30
+"""For one check; a machine that has nothing else to do needs less than two."""
 
 GOOD = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
 
@@ -306,7 +310,7 @@ def test_models(world: Path, sft: Path, name: str, look: bool) -> None:
     spoil(sft)
     began = time.monotonic()
     found = errors(check(of(world / "base", sft), deep=look))
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < SECONDS
     assert any(said in message for message in found), found
     assert all(len(message) < 700 for message in found)
     assert not any("weights_only" in message for message in found)
@@ -352,7 +356,7 @@ BASES: Mapping[str, tuple[Spoil, str]] = {
     ),
     "template without end": (
         lambda p: written(p, "chat_template.jinja", LOOP),
-        "takes more than 3 s for a plain question",
+        "takes more than 1 s of computing for a plain question",
     ),
     "template that takes all memory": (
         lambda p: written(
@@ -391,7 +395,7 @@ def test_tokenizers_and_templates(world: Path, tmp_path: Path, name: str) -> Non
     spoil(base)
     began = time.monotonic()
     found = errors(check(of(base, world / "sft")))
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < SECONDS
     assert len(found) == 1
     assert said in found[0]
     assert str(base) in found[0]
@@ -484,3 +488,29 @@ def test_nothing_is_run_and_nothing_is_read_outside(world: Path, tmp_path: Path)
     pickled(sly, {"w": Sly()})
     assert "could run code" in errors(check(of(world / "base", sly)))[0]
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("call", ["open", "stat"])
+def test_files_that_may_not_be_read(
+    world: Path, sft: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """Said as the system says it; root may read everything, so that it is played here."""
+    real = getattr(os, call)
+
+    def refused(path: Any, *args: Any, **kwargs: Any) -> Any:
+        if str(path) == str(sft / "model.safetensors"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, call, refused)
+    (message,) = errors(check(of(world / "base", sft)))
+    assert message.endswith(f"{sft / 'model.safetensors'}: Permission denied")
+
+
+def test_more_tokens_than_rows(world: Path, tmp_path: Path) -> None:
+    """A prompt with such a token would end the search."""
+    base = tmp_path / "base"
+    shutil.copytree(world / "base", base)
+    write_tokenizer(base, [f"<{n}>" for n in range(40)])
+    said = str(check(of(base, world / "sft")))
+    assert f"warning: {base} has 300 tokens and embeddings for 288" in said

@@ -105,12 +105,15 @@ def test_a_pipe_that_is_written_to_is_read() -> None:
         os.close(reading)
 
 
-def test_a_folder_and_a_fingerprint_of_what_cannot_be_read(tmp_path: Path) -> None:
-    """A model whose files are no files is known again by the others, and nothing waits."""
+def test_a_fingerprint_of_what_cannot_be_read(tmp_path: Path) -> None:
+    """It waits for no one; a link to nothing is nothing."""
     (tmp_path / "config.json").write_text("{}")
     before = fingerprint(str(tmp_path))
-    os.mkfifo(tmp_path / "generation_config.json")
+    (tmp_path / "gone.json").symlink_to(tmp_path / "nothing")
     assert fingerprint(str(tmp_path)) == before
+    os.mkfifo(tmp_path / "generation_config.json")
+    with pytest.raises(DotsError, match="is a pipe; a file is needed"):
+        fingerprint(str(tmp_path))
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     with pytest.raises(DotsError, match="Too many levels of symbolic links"):
         fingerprint(str(tmp_path / "loop"))
