@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 
+from dots_mergekit.answers.patterns import last_group
+
 __all__ = ["ORDER", "PLACES", "extract_answer", "unwrap"]
 
 # `\\boxed{`, as responses that were escaped once too often have it, counts as well.
@@ -110,7 +112,8 @@ def extract_answer(
     Args:
         text: The response.
         order: Names from `PLACES`.
-        regex: Replaces all of these: the first group of its last match is the answer.
+        regex: Replaces all of these: the first group of its last match is the answer. Where the
+            search takes longer than `patterns.SECONDS`, there is none.
 
     >>> extract_answer(r"Hence \boxed{\frac{1}{2}}.")
     '\\frac{1}{2}'
@@ -118,8 +121,7 @@ def extract_answer(
     '85'
     """
     if regex is not None:
-        matches = list(re.finditer(regex, text))
-        return unwrap(matches[-1].group(1) or "") or None if matches else None
+        return unwrap(last_group(regex, text) or "") or None
     for place in order:
         if answer := PLACES[place](text):
             return answer

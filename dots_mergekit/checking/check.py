@@ -10,11 +10,22 @@ from mergekit.common import ModelReference
 from mergekit.config import MergeConfiguration
 
 from dots_mergekit.checking.checkpoints import Checkpoint, read_adapter, read_checkpoint
-from dots_mergekit.checking.configs import different_architecture, different_config
+from dots_mergekit.checking.configs import custom_code, different_architecture, different_config
 from dots_mergekit.checking.findings import Finding, Findings
 from dots_mergekit.checking.hub import find_folders
+from dots_mergekit.checking.listed import (
+    beyond_bounds,
+    settings_of_others,
+    twice,
+    weight_of_the_base,
+)
 from dots_mergekit.checking.machine import mergekit_asked, output_folder, versions
-from dots_mergekit.checking.names import base_missing, dtype_names, misread_paths
+from dots_mergekit.checking.names import (
+    base_missing,
+    chat_template_name,
+    dtype_names,
+    misread_paths,
+)
 from dots_mergekit.checking.plan import check_plan, is_sliced
 from dots_mergekit.checking.tokenizers import (
     different_tokenizer,
@@ -84,16 +95,22 @@ def _check_merge(
     """Check a recipe that mergekit can at least read."""
     yield from base_missing(recipe)
     yield from dtype_names(config)
+    yield from chat_template_name(config)
     yield from misread_paths(recipe)
     folders, found = find_folders(recipe, config)
     yield from found
+    yield from weight_of_the_base(recipe)
+    yield from twice(recipe, folders)
+    yield from beyond_bounds(recipe, config)
+    yield from settings_of_others(recipe)
     checkpoints, found = _open_checkpoints(recipe.models, folders)
     yield from found
     yield from _beside_each_other(recipe, config, checkpoints)
     if deep:
-        parts = [part for model in checkpoints for part in (model.model, model.lora) if part]
-        yield from non_finite({str(part): folders[str(part)] for part in parts})
-    all_usable = not found and set(checkpoints) == set(recipe.models)
+        parts = [str(part) for model in checkpoints for part in (model.model, model.lora)]
+        yield from non_finite({part: folders[part] for part in parts if part in folders})
+    sound = not any(one.severity == "error" for one in found)
+    all_usable = sound and set(checkpoints) == set(recipe.models)
     if all_usable and len({checkpoint.architecture for checkpoint in checkpoints.values()}) == 1:
         yield from check_plan(recipe, config, checkpoints, out)
     else:
@@ -123,6 +140,7 @@ def _open_checkpoints(
             continue
         checkpoints[model] = checkpoint
         found += unmergeable(checkpoint)
+        found += custom_code(checkpoint)
     return checkpoints, found
 
 

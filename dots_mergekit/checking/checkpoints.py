@@ -16,7 +16,7 @@ from dots_mergekit.checking.pickles import read_pickle_header
 from dots_mergekit.errors import DotsError
 from dots_mergekit.foreign import is_file, names_in, read_json
 
-__all__ = ["Checkpoint", "read_adapter", "read_checkpoint", "weight_files"]
+__all__ = ["Checkpoint", "read_adapter", "read_checkpoint", "vocabulary_sizes", "weight_files"]
 
 _CONFIG_LIMIT = 1 << 24
 
@@ -189,3 +189,12 @@ def _read_index(index: Path) -> dict[Path, list[str]]:
 def _read_header(file: Path) -> dict[str, StoredTensor]:
     """Read names, dtypes and shapes from one weight file."""
     return read_header(file) if file.suffix == ".safetensors" else read_pickle_header(file)
+
+
+def vocabulary_sizes(checkpoint: Checkpoint) -> set[int]:
+    """Give the sizes of vocabularies that a config tells of: of most models one."""
+    return {
+        value
+        for key, value in checkpoint.settings.items()
+        if key.split(".")[-1] == "vocab_size" and isinstance(value, int)
+    }

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dots_mergekit.checking.checkpoints import Checkpoint
 from dots_mergekit.checking.findings import Finding
 
-__all__ = ["different_architecture", "different_config"]
+__all__ = ["custom_code", "different_architecture", "different_config"]
 
 # Fields of a config that say nothing of how the weights are used. Vocabularies are compared
 # by their tokens and by the shapes of the embeddings.
@@ -44,6 +44,16 @@ _GEOMETRY = frozenset(
         "num_local_experts",
     }
 )
+
+
+def custom_code(checkpoint: Checkpoint) -> Iterator[Finding]:
+    """Find code that a checkpoint brings along."""
+    if checkpoint.config.get("auto_map"):
+        yield Finding(
+            "warning",
+            f"{checkpoint.name} names code of its own (`auto_map` in config.json), which is not "
+            "run: transformers' own classes are used, and may differ from it",
+        )
 
 
 def different_architecture(reference: Checkpoint, other: Checkpoint) -> Iterator[Finding]:

@@ -59,8 +59,12 @@ def mergekit_asked(recipe: Recipe) -> Iterator[Callable[[], list[Finding]]]:
     if recipe.merge_method != "dots":
         yield lambda: []
         return
-    # -P: a stock command does not see the current directory either.
-    program = "import mergekit.merge_methods as m; m.get('dots')"
+    # -P: a stock command does not see the current directory either. Where our hook waits, it does
+    # what was done in this process; mergekit is asked itself, which takes long, where it does not.
+    program = (
+        "import sys; any(type(f).__module__ == 'dots_mergekit.autoload' for f in sys.meta_path) "
+        "or __import__('mergekit.merge_methods').merge_methods.get('dots')"
+    )
     process = subprocess.Popen(
         [sys.executable, "-P", "-c", program],
         stdin=subprocess.DEVNULL,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from importlib import resources
 
 import huggingface_hub
 import torch
@@ -15,10 +16,18 @@ from mergekit.merge_methods.base import BasePolicy
 
 from dots_mergekit.checking.contents import FLOATING
 from dots_mergekit.checking.findings import Finding
+from dots_mergekit.messages import did_you_mean
 from dots_mergekit.recipe import Recipe
 from dots_mergekit.recipe.schema import method_spec
 
-__all__ = ["base_missing", "dtype_names", "may_be_hub_id", "misread_paths", "read_dtype"]
+__all__ = [
+    "base_missing",
+    "chat_template_name",
+    "dtype_names",
+    "may_be_hub_id",
+    "misread_paths",
+    "read_dtype",
+]
 
 
 def base_missing(recipe: Recipe) -> Iterator[Finding]:
@@ -40,6 +49,21 @@ def dtype_names(config: MergeConfiguration) -> Iterator[Finding]:
         name = getattr(config, key)
         if name is not None and read_dtype(name) is None:
             yield Finding("error", f"`{key}: {name}` is none of mergekit's: {', '.join(FLOATING)}")
+
+
+def chat_template_name(config: MergeConfiguration) -> Iterator[Finding]:
+    """Find a chat template that mergekit does not know, which it says after it has merged."""
+    name = config.chat_template
+    if not name or name == "auto" or ("{" in name and len(name) >= 20):
+        return
+    files = resources.files("mergekit._data.chat_templates").iterdir()
+    known = sorted(f.name.removesuffix(".jinja") for f in files if f.name.endswith(".jinja"))
+    if name not in known:
+        yield Finding(
+            "error",
+            f"unknown `chat_template: {name:.100}`{did_you_mean(name, known)}; known: auto, "
+            f"{', '.join(known)}, or a template itself, of at least 20 characters",
+        )
 
 
 def read_dtype(name: str | None) -> torch.dtype | None:

@@ -16,7 +16,16 @@ from dots_mergekit.checking.findings import Finding
 from dots_mergekit.checking.inputs import Inputs
 from dots_mergekit.checking.machine import output_folder
 from dots_mergekit.checking.names import read_dtype
-from dots_mergekit.messages import and_more
+from dots_mergekit.checking.tensors import (
+    COMPUTED,
+    different_shapes,
+    dropped_tensors,
+    fused_experts,
+    missing_tensors,
+    origins,
+    other_vocabulary,
+    whole_numbers,
+)
 from dots_mergekit.recipe import Recipe
 from dots_mergekit.recipe.mergekit import plan
 from dots_mergekit.recipe.places import filters, with_paths
@@ -65,13 +74,17 @@ def check_plan(
             f"mergekit does not know the architecture {first.architecture} and "
             "infers it from the tensors' names; look at the result",
         )
-    yield from _missing_tensors(inputs)
-    yield from _different_shapes(inputs, aligned=bool(config.tokenizer or config.tokenizer_source))
+    yield from missing_tensors(inputs)
+    yield from different_shapes(inputs, aligned=bool(config.tokenizer or config.tokenizer_source))
+    yield from other_vocabulary(inputs, by_model.values())
+    yield from whole_numbers(inputs, recipe)
     if not is_sliced(config):
-        yield from _dropped_tensors(inputs, by_model.values())
+        yield from dropped_tensors(inputs, by_model.values())
+    if recipe.merge_method == "dots":
+        yield from fused_experts(inputs, first)
     yield from _idle_filters(recipe, inputs)
     yield from _rounding(inputs, config)
-    yield from output_folder(out, needed=_output_bytes(inputs, config))
+    yield from output_folder(out, needed=_output_bytes(inputs, config, first))
 
 
 def _unplanned(recipe: Recipe, error: Exception) -> Finding:
@@ -88,66 +101,6 @@ def _unplanned(recipe: Recipe, error: Exception) -> Finding:
     elif isinstance(error, KeyError):
         reason = f"there is no {reason}"
     return Finding("error", f"{recipe.origin}: mergekit cannot plan this: {reason}{remedy}")
-
-
-def _missing_tensors(inputs: Iterable[Inputs]) -> Iterator[Finding]:
-    absent: dict[tuple[str, bool], list[str]] = {}
-    for one in inputs:
-        for name in one.missing:
-            absent.setdefault((name, one.required), []).append(one.name)
-    for (name, required), tensors in absent.items():
-        what = f"{tensors[0]}{and_more(tensors)}"
-        if required:
-            yield Finding("error", f"{name} has no {what}, and the merge needs it")
-        else:
-            yield Finding(
-                "warning", f"{name} has no {what}; there the others are merged without it"
-            )
-
-
-def _different_shapes(inputs: Iterable[Inputs], *, aligned: bool) -> Iterator[Finding]:
-    """Compare the shapes that meet; `aligned`: the recipe lets mergekit match vocabularies."""
-    vocabularies: list[str] = []
-    others: list[str] = []
-    for one in inputs:
-        shapes = {name: t.shape for name, t in one.found.items() if t is not None}
-        if len(set(shapes.values())) < 2:
-            continue
-        axis = one.vocabulary_axis
-        rest = {s[:axis] + s[axis + 1 :] if axis is not None else s for s in shapes.values()}
-        spelled = ", ".join(f"{list(s)} in {name}" for name, s in shapes.items())
-        (others if len(rest) > 1 or axis is None else vocabularies).append(
-            f"{one.name} is {spelled}"
-        )
-    if others:
-        yield Finding("error", f"shapes differ: {others[0]}{and_more(others)}")
-    if vocabularies and not aligned:
-        yield Finding(
-            "error",
-            f"vocabulary sizes differ: {vocabularies[0]}{and_more(vocabularies)}; add "
-            "`tokenizer: {source: base}` (or `union`), and mergekit matches the rows by token",
-        )
-
-
-def _dropped_tensors(
-    inputs: Sequence[Inputs], checkpoints: Iterable[Checkpoint]
-) -> Iterator[Finding]:
-    """Find stored tensors that no output is made of."""
-    used = frozenset[str]().union(*(one.names for one in inputs))
-    for checkpoint in checkpoints:
-        if any(
-            one.found.get(checkpoint.name) is None and checkpoint.name not in one.missing
-            for one in inputs
-        ):
-            continue  # some outputs are put together from tensors of other names
-        # transformers computes these itself; old checkpoints stored them.
-        names = [n for n in checkpoint.tensors if n not in used and not n.endswith(".inv_freq")]
-        if names:
-            yield Finding(
-                "warning",
-                f"{checkpoint.name} has {names[0]}{and_more(names)}, which mergekit leaves out: "
-                "its list of the architecture's tensors does not have them",
-            )
 
 
 def _idle_filters(recipe: Recipe, inputs: Sequence[Inputs]) -> Iterator[Finding]:
@@ -167,6 +120,8 @@ def _rounding(inputs: Iterable[Inputs], config: MergeConfiguration) -> Iterator[
     """Compare the dtype of the arithmetic with those of the checkpoints."""
     stored: dict[str, set[str]] = {}
     for one in inputs:
+        if one.name.endswith(COMPUTED):
+            continue
         for name, tensor in one.found.items():
             if tensor is not None and tensor.dtype in FLOATING:
                 stored.setdefault(tensor.dtype, set()).add(name)
@@ -191,13 +146,16 @@ def _rounding(inputs: Iterable[Inputs], config: MergeConfiguration) -> Iterator[
             )
 
 
-def _output_bytes(inputs: Iterable[Inputs], config: MergeConfiguration) -> int:
+def _output_bytes(inputs: Sequence[Inputs], config: MergeConfiguration, first: Checkpoint) -> int:
     """Estimate the size of the merged weights from the headers of what goes in."""
     total = 0
     asked = read_dtype(config.out_dtype or config.dtype)
-    for one in inputs:
-        for tensor in one.tensors[:1]:
-            stored = getattr(torch, tensor.dtype, torch.float32)
-            written = asked if asked and tensor.dtype in FLOATING else stored
-            total += tensor.size * int(written.itemsize)
+    converted = {one.name for one in inputs if not one.tensors and not one.missing}
+    made = origins(first) if converted else {}
+    # What is put together from others is as large as these.
+    parts = [first.tensors[n] for n, targets in made.items() if converted & targets]
+    for tensor in (*(one.tensors[0] for one in inputs if one.tensors), *parts):
+        stored = getattr(torch, tensor.dtype, torch.float32)
+        written = asked if asked and tensor.dtype in FLOATING else stored
+        total += tensor.size * int(written.itemsize)
     return total

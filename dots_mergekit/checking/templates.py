@@ -17,7 +17,7 @@ __all__ = ["broken_template", "chat_templates"]
 
 _LIMIT = 1 << 20
 
-_CPU_SECONDS = 3
+_CPU_SECONDS = 1
 _MEMORY = 1 << 30
 _SECONDS = 20.0
 """For the process as a whole, should the system be busy or know no limits."""
@@ -71,7 +71,7 @@ def broken_template(
         return
     kind, said = problem
     words = " ".join(said.split())
-    fatal = used and kind != "refuses"
+    fatal = used and kind not in ("refuses", "unknown")
     remedy = "; mend it, or set another with `chat_template:`" if fatal else ""
     yield Finding(
         "error" if fatal else "warning", f"the chat template {place} {words[:300]}{remedy}"
@@ -102,10 +102,12 @@ def _rendered(template: str, tokens: Mapping[str, Any]) -> tuple[str, str] | Non
             timeout=_SECONDS,
             check=False,
         )
+    except OSError as error:
+        return "unknown", f"was not tried: no process could be started ({error.strerror})"
     except subprocess.TimeoutExpired:
         done = None
     if done is None or done.returncode < 0:  # killed, by us or by its limits
-        return "endless", f"takes more than {_CPU_SECONDS} s for a plain question"
+        return "endless", f"takes more than {_CPU_SECONDS} s of computing for a plain question"
     if done.returncode > 0:
         words = done.stderr.decode(errors="replace").strip() or "no reason given"
         return "broken", f"could not be rendered: {words.splitlines()[-1]}"

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from dots_mergekit.checking.checkpoints import Checkpoint
+from dots_mergekit.checking.checkpoints import Checkpoint, vocabulary_sizes
 from dots_mergekit.checking.findings import Finding, Severity
 from dots_mergekit.checking.templates import broken_template, chat_templates
 from dots_mergekit.errors import DotsError
@@ -40,10 +40,18 @@ def own_tokenizer(
         return
     try:
         templates = chat_templates(checkpoint.folder)
-        tokens = _load(checkpoint)
+        tokenizer = _load(checkpoint)
     except DotsError as error:
         yield Finding(severity, str(error))
         return
+    rows = max((n for n in vocabulary_sizes(checkpoint) if n > 0), default=None)
+    if rows is not None and len(tokenizer) > rows:
+        yield Finding(
+            "warning",
+            f"{checkpoint.name} has {len(tokenizer)} tokens and embeddings for {rows}: a text with "
+            "one of the others cannot be read",
+        )
+    tokens = dict(tokenizer.special_tokens_map)
     if used and chosen and "{" in chosen:  # a template itself, in place of a name
         templates = {"of the recipe": chosen}
     for place, template in templates.items():
@@ -78,11 +86,11 @@ def _has_tokenizer(folder: Path) -> bool:
     return any(is_file(folder / name) for name in _VOCABULARIES)
 
 
-def _load(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Load a tokenizer as transformers does, and give its special tokens by name.
+def _load(checkpoint: Checkpoint) -> Any:
+    """Load a tokenizer as transformers does.
 
     Raises:
-        DotsError: That fails; or its numbers go beyond the model's vocabulary.
+        DotsError: That fails.
     """
     folder = checkpoint.folder
     for name in (*_VOCABULARIES[:2], *_BESIDE):
@@ -93,7 +101,7 @@ def _load(checkpoint: Checkpoint) -> dict[str, Any]:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         tokenizer.encode("1 + 1")
-        return dict(tokenizer.special_tokens_map)
+        return tokenizer
     except BaseException as error:
         # The library in Rust panics with a class of its own, which is no Exception.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":

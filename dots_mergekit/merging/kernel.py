@@ -95,8 +95,8 @@ def select(base: Tensor, tuned: Tensor, density: float, *, rescale: bool = True)
     if not math.isfinite(found.squares):
         excused = _excused(base, [tuned])
         if bool(excused.any()):
-            cleaned = (tensor.masked_fill(excused, 0) for tensor in (base, tuned))
-            return select(*cleaned, density, rescale=rescale)
+            cleaned = base.masked_fill(excused, 0)
+            return select(cleaned, tuned.masked_fill(excused, 0), density, rescale=rescale)
         overflow = f"the difference, or its norm, exceeds the range of {compute_dtype(base, tuned)}"
         raise _non_finite(base, [tuned], overflow)
     if not rescale or found.value == 0:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Protocol
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Protocol
 from pydantic import BeforeValidator, Field, field_validator
 
 from dots_mergekit.answers.extraction import ORDER
+from dots_mergekit.answers.patterns import compiled
 from dots_mergekit.answers.vote import Vote
 from dots_mergekit.objectives.queries import Query
 from dots_mergekit.recipe import Recipe
@@ -54,11 +54,13 @@ class Generation(Section):
     @classmethod
     def _has_a_group(cls, regex: str | None) -> str | None:
         try:
-            groups = re.compile(regex).groups if regex is not None else 1
-        except re.error as error:
-            raise ValueError(f"a regular expression is needed ({error}); found {regex!r}") from None
+            groups = compiled(regex).groups if regex is not None else 1
+        except ValueError as error:
+            raise ValueError(
+                f"a regular expression is needed ({error}); found {regex!r:.100}"
+            ) from None
         if not groups:
-            raise ValueError(f"a group, `(...)`, is needed around the answer; found {regex!r}")
+            raise ValueError(f"a group, `(...)`, is needed around the answer; found {regex!r:.100}")
         return regex
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import huggingface_hub
 
-from dots_mergekit.foreign import is_folder, names_in, opened
+from dots_mergekit.foreign import is_file, is_folder, names_in, opened
 from dots_mergekit.recipe import Recipe
 from dots_mergekit.recipe.places import with_paths
 from dots_mergekit.recipe.schema import TUNE
@@ -121,7 +121,7 @@ def fingerprint(path: str) -> str | None:
         return Path(cached).parent.name if isinstance(cached, str) else None
     digest = hashlib.sha256()
     for file in map(folder.joinpath, names_in(folder)):
-        if file.suffix in _CHECKPOINT_FILES and file.is_file():
+        if file.suffix in _CHECKPOINT_FILES and is_file(file):
             with opened(file) as stream:
                 size = os.fstat(stream.fileno()).st_size
                 digest.update(f"{file.name} {size}\n".encode())

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from dots_mergekit.messages import did_you_mean
 from dots_mergekit.recipe.places import copy_plain, descend, parameter_holders
-from dots_mergekit.recipe.schema import TUNE, children, parameter, refusal
+from dots_mergekit.recipe.schema import TUNE, children, methods_with_setting, parameter, refusal
 from dots_mergekit.schema import Location, spell
 
 __all__ = ["find_mistakes"]
@@ -130,6 +130,8 @@ def _in_parameters(
     for_one_model = holder[-2:-1] in (("models",), ("sources",))
     for key, setting in parameters.items():
         described = parameter(spec, key)
+        if described is None and methods_with_setting(key):
+            continue  # as recipes keep it when their method changes; a check says so
         if described is None:
             yield (
                 (*here, key),

@@ -9,10 +9,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from mergekit import merge_methods
-from mergekit.merge_methods.base import MergeMethodSpec, ParameterSpec
+from mergekit.merge_methods.base import MergeMethodSpec, ParameterScope, ParameterSpec
 from pydantic import BaseModel, ValidationError
 
-__all__ = ["TUNE", "children", "meant", "method_spec", "options", "parameter", "refusal"]
+__all__ = [
+    "TUNE",
+    "children",
+    "meant",
+    "method_spec",
+    "methods_with_setting",
+    "options",
+    "parameter",
+    "refusal",
+]
 
 TUNE = "tune"
 """Our own section of a recipe; mergekit ignores it."""
@@ -33,6 +42,18 @@ def parameter(spec: MergeMethodSpec | None, name: Any) -> ParameterSpec | None:
     """Give what a merge method says of one of its parameters; None when it has no such one."""
     known = spec.parameters if spec is not None else ()
     return next((one for one in known if one.name == name), None)
+
+
+def methods_with_setting(name: Any) -> list[str]:
+    """List the merge methods that have this as one setting for all models: `normalize`, `lambda`.
+
+    Methods without it pass over it, which changes nothing of what they do.
+    """
+    return [
+        method.spec.name
+        for method in merge_methods.registered_methods()
+        if (known := parameter(method.spec, name)) and known.scope == ParameterScope.SHARED
+    ]
 
 
 def refusal(parameter: ParameterSpec, value: Any) -> str | None:

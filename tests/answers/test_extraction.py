@@ -93,3 +93,28 @@ def test_a_model_that_repeats_itself_does_not_take_for_ever(part: str) -> None:
     started = time.perf_counter()
     extract_answer(part * 20_000)
     assert time.perf_counter() - started < 2
+
+
+@pytest.mark.parametrize(
+    ("regex", "text", "said"),
+    [
+        (r"((a|a)+)b", "a" * 60, ["WARNING"]),
+        (r"(.*?,){25}(P)", "1," * 2000, ["WARNING"]),
+        (r"(a|b|ab)*(c)", "ab" * 500, []),  # which is seen not to match
+    ],
+)
+def test_a_regex_that_never_ends_gives_no_answer_and_says_so_once(
+    caplog: pytest.LogCaptureFixture, regex: str, text: str, said: list[str]
+) -> None:
+    began = time.monotonic()
+    assert extract_answer(text, regex=regex) is None
+    assert extract_answer(text, regex=regex) is None
+    assert time.monotonic() - began < 10
+    assert [record.levelname for record in caplog.records] == said
+    assert all("takes more than 1 s on a response" in record.message for record in caplog.records)
+
+
+@pytest.mark.parametrize("regex", ["(", "(" * 5000 + ")" * 5000, "(a)" * 9999, "(?P<a>x)(?P<a>"])
+def test_a_regex_that_cannot_be_compiled_says_why(regex: str) -> None:
+    with pytest.raises(ValueError, match=r"at position|too deep|are the most"):
+        extract_answer("a", regex=regex)

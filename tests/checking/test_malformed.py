@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -13,12 +14,15 @@ from typing import Any
 import pytest
 import torch
 from checked import configure, errors, of
-from checkpoints import write_checkpoint
+from checkpoints import write_checkpoint, write_tokenizer
 
 from dots_mergekit.checking import check
 from dots_mergekit.checking.headers import read_header
 from dots_mergekit.cli.check import main
 from dots_mergekit.errors import DotsError
+
+SECONDS = 30
+"""For one check; a machine that has nothing else to do needs less than two."""
 
 GOOD = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
 
@@ -137,6 +141,16 @@ def written(folder: Path, name: str, content: bytes | str) -> None:
     (folder / name).write_bytes(data)
 
 
+def pickled_as(folder: Path, content: str) -> None:
+    (folder / "model.safetensors").unlink()
+    written(folder, "pytorch_model.bin", content)
+
+
+def foldered(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    (folder / name).mkdir()
+
+
 def piped(folder: Path, name: str) -> None:
     (folder / name).unlink(missing_ok=True)
     os.mkfifo(folder / name)
@@ -181,7 +195,7 @@ MODELS: Mapping[str, tuple[Spoil, str]] = {
         "Too many levels of symbolic links",
     ),
     "config is a folder": (
-        lambda p: [(p / "config.json").unlink(), (p / "config.json").mkdir()],
+        lambda p: foldered(p, "config.json"),
         "has no config.json",
     ),
     "architectures: 3": (lambda p: configure(p, architectures=3), "it has 3"),
@@ -265,20 +279,17 @@ MODELS: Mapping[str, tuple[Spoil, str]] = {
         "no floating-point tensors",
     ),
     "pickle with numbers as names": (lambda p: pickled(p, {1: torch.ones(2)}), "1 stands where"),
-    "pickle with code": (lambda p: pickled(p, {"w": print}), "more than tensors (builtins.print)"),
+    "pickle with code": (lambda p: pickled(p, {"w": print}), "more than tensors (print)"),
     "pickle of sparse tensors": (
         lambda p: pickled(p, {"w": torch.ones(2, 2).to_sparse()}),
         "w is sparse or quantized",
     ),
     "empty pickle": (
-        lambda p: [(p / "model.safetensors").unlink(), written(p, "pytorch_model.bin", "")],
+        lambda p: pickled_as(p, ""),
         "pytorch_model.bin is empty",
     ),
     "pickle that is an LFS pointer": (
-        lambda p: [
-            (p / "model.safetensors").unlink(),
-            written(p, "pytorch_model.bin", "version https://git-lfs.github.com/spec/v1\n"),
-        ],
+        lambda p: pickled_as(p, "version https://git-lfs.github.com/spec/v1\n"),
         "Git LFS pointer",
     ),
     "weights that are a pipe": (lambda p: piped(p, "model.safetensors"), "is a pipe"),
@@ -299,7 +310,7 @@ def test_models(world: Path, sft: Path, name: str, look: bool) -> None:
     spoil(sft)
     began = time.monotonic()
     found = errors(check(of(world / "base", sft), deep=look))
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < SECONDS
     assert any(said in message for message in found), found
     assert all(len(message) < 700 for message in found)
     assert not any("weights_only" in message for message in found)
@@ -345,7 +356,7 @@ BASES: Mapping[str, tuple[Spoil, str]] = {
     ),
     "template without end": (
         lambda p: written(p, "chat_template.jinja", LOOP),
-        "takes more than 3 s for a plain question",
+        "takes more than 1 s of computing for a plain question",
     ),
     "template that takes all memory": (
         lambda p: written(
@@ -384,7 +395,7 @@ def test_tokenizers_and_templates(world: Path, tmp_path: Path, name: str) -> Non
     spoil(base)
     began = time.monotonic()
     found = errors(check(of(base, world / "sft")))
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < SECONDS
     assert len(found) == 1
     assert said in found[0]
     assert str(base) in found[0]
@@ -477,3 +488,29 @@ def test_nothing_is_run_and_nothing_is_read_outside(world: Path, tmp_path: Path)
     pickled(sly, {"w": Sly()})
     assert "could run code" in errors(check(of(world / "base", sly)))[0]
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("call", ["open", "stat"])
+def test_files_that_may_not_be_read(
+    world: Path, sft: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """Said as the system says it; root may read everything, so that it is played here."""
+    real = getattr(os, call)
+
+    def refused(path: Any, *args: Any, **kwargs: Any) -> Any:
+        if str(path) == str(sft / "model.safetensors"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, call, refused)
+    (message,) = errors(check(of(world / "base", sft)))
+    assert message.endswith(f"{sft / 'model.safetensors'}: Permission denied")
+
+
+def test_more_tokens_than_rows(world: Path, tmp_path: Path) -> None:
+    """A prompt with such a token would end the search."""
+    base = tmp_path / "base"
+    shutil.copytree(world / "base", base)
+    write_tokenizer(base, [f"<{n}>" for n in range(40)])
+    said = str(check(of(base, world / "sft")))
+    assert f"warning: {base} has 300 tokens and embeddings for 288" in said

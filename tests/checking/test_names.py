@@ -24,6 +24,17 @@ class TestRecipe:
         found = errors(check(of(world / "base", world / "sft", **{key: "bf16"})))
         assert any(f"`{key}: bf16`" in m and "bfloat16" in m for m in found)
 
+    def test_unknown_chat_templates(self, world: Path) -> None:
+        """Mergekit refuses them when the weights are written."""
+        models = (world / "base", world / "sft")
+        (message,) = errors(check(of(*models, chat_template="chatlm")))
+        assert "unknown `chat_template: chatlm`; did you mean `chatml`?" in message
+        assert errors(check(of(*models, chat_template="chatml"))) == []
+        template = "{% for m in messages %}{{ m.content }}{% endfor %}"
+        assert errors(check(of(*models, chat_template=template))) == []
+        (message,) = errors(check(of(*models, chat_template=f"{template}{{% if %}}")))
+        assert "the chat template of the recipe is broken, line 1" in message
+
 
 class TestPaths:
     def test_local_paths_that_look_like_hub_ids(

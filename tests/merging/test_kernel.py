@@ -356,8 +356,8 @@ def test_what_is_infinite_everywhere_alike_stays(bad: float, density: float) -> 
     tuned = [base + torch.tensor([0.0, 0.5, -1.0, 4.0]), base + torch.tensor([0.0, 1.0, 1.0, 1.0])]
     selections = [select(base, source, density) for source in tuned]
     merged = combine(base, tuned, selections, [1.0, 0.5])
-    rest = [base[1:], [source[1:] for source in tuned]]
-    assert torch.equal(merged[1:], combine(*rest, selections, [1.0, 0.5]))  # type: ignore[arg-type]
+    rest = combine(base[1:], [source[1:] for source in tuned], selections, [1.0, 0.5])
+    assert torch.equal(merged[1:], rest)
     assert torch.equal(merged[:1].view(torch.int32), base[:1].view(torch.int32))
     mask = torch.full((), bad)
     assert select(mask, mask.clone(), density) == Selection(0.0, 1.0)
