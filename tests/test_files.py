@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import resource
@@ -103,9 +104,9 @@ def test_a_name_that_is_as_long_as_names_may_be_is_no_problem(tmp_path: Path) ->
     assert [path.name for path in tmp_path.iterdir()] == ["x" * 255]
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def small_files() -> Iterator[None]:
-    """Let no file grow beyond 1000 bytes."""
+    """Let no file grow beyond 1000 bytes, those that the test's own output goes to among them."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
     try:
@@ -114,11 +115,9 @@ def small_files() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_file_that_would_be_too_large_leaves_the_old_one(
-    tmp_path: Path, small_files: None
-) -> None:
+def test_a_file_that_would_be_too_large_leaves_the_old_one(tmp_path: Path) -> None:
     write_bytes(tmp_path / "file", b"old")
-    with pytest.raises(DotsError, match=r"cannot write .*/file: File too large$"):
+    with small_files(), pytest.raises(DotsError, match=r"cannot write .*/file: File too large$"):
         write_bytes(tmp_path / "file", b"x" * 2000)
     assert (tmp_path / "file").read_bytes() == b"old"
     assert len(list(tmp_path.iterdir())) == 1
