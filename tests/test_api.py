@@ -85,15 +85,6 @@ def test_readmes_lines_run_as_written(
     assert "data:image/png;base64," in shown and "](front.png)" not in shown
 
 
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from checkpoints import write_triple
-
-    folder = tmp_path_factory.mktemp("models")
-    write_triple(folder)
-    return folder
-
-
 @pytest.fixture
 def world(models: Path, tmp_path: Path) -> World:
     return World(models, tmp_path)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import filelock
 import pytest
-from checkpoints import read_tensors, write_triple
+from checkpoints import read_tensors
 from mergekit.merge import run_merge
 
 from dots_mergekit.errors import DotsError
@@ -26,13 +26,6 @@ from dots_mergekit.recipe import mergekit as room
 from dots_mergekit.recipe.mergekit import write_merge
 from dots_mergekit.recipe.target import Target
 from recipes import recipe_of
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models")
-    write_triple(folder)
-    return folder
 
 
 @pytest.fixture
