@@ -5,19 +5,17 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib.metadata
-import os
 import platform
 import re
-import signal
 import sys
 import tempfile
-import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import ParamSpec
 
 from dots_mergekit.cli.output import NobodyReads, complain, finish, spell_in_any_encoding
+from dots_mergekit.cli.signals import Terminated, raising_signals
 from dots_mergekit.errors import DotsError
 from dots_mergekit.messages import first_line
 from dots_mergekit.threads import wait_passively
@@ -31,10 +29,6 @@ _OURS = 1
 _INTERRUPTED = 130
 _NOBODY_READS = 141
 _TERMINATED = 143
-
-
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM came, which Slurm, Docker and Kubernetes send before they kill."""
 
 
 def command(main: Callable[_P, int]) -> Callable[_P, int]:
@@ -51,14 +45,14 @@ def command(main: Callable[_P, int]) -> Callable[_P, int]:
         spell_in_any_encoding()
         wait_passively()
         try:
-            with _terminable():
+            with raising_signals():
                 return _finished(main, *args, **kwargs)
         except DotsError as error:
             complain(f"error: {error}")
             return error.exit_code
         except NobodyReads:
             return _NOBODY_READS
-        except _Terminated:
+        except Terminated:
             complain("terminated")
             return _TERMINATED
         except KeyboardInterrupt:
@@ -84,31 +78,6 @@ def _finished(main: Callable[_P, int], *args: _P.args, **kwargs: _P.kwargs) -> i
         raise
     finish()
     return code
-
-
-@contextlib.contextmanager
-def _terminable() -> Iterator[None]:
-    """Make an exception of SIGTERM, as Python does of Ctrl-C."""
-    ours = threading.current_thread() is threading.main_thread()
-    if not ours or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield  # somebody else has decided
-        return
-    owner = os.getpid()
-
-    def end(*_: object) -> None:
-        if os.getpid() != owner:  # a fork of ours, which ends as others do
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            os.kill(os.getpid(), signal.SIGTERM)
-            return
-        # Once is enough: a second one would end what saves the work.
-        signal.signal(signal.SIGTERM, lambda *_: None)
-        raise _Terminated
-
-    signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _spell(error: Exception) -> str:

@@ -223,6 +223,35 @@ def test_sigterm_raises_in_the_work_once_and_then_is_as_it_was(
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("last", [False, True])
+def test_an_interruption_arrives_though_a_finalizer_has_swallowed_it(
+    number: signal.Signals, code: int, last: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Thing:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), number)
+            time.sleep(0)
+
+    def work() -> None:
+        thing = Thing()
+        del thing
+        if not last:
+            time.sleep(10)
+            raise AssertionError("it was lost")
+
+    # As in a shell's foreground, whatever started the tests.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    hook = sys.unraisablehook
+    try:
+        assert ending(work)() == code
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert capsys.readouterr().err in {"interrupted\n", "terminated\n"}
+    assert sys.unraisablehook is hook
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
 def test_a_fork_of_a_command_ends_with_sigterm_as_others_do(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -138,12 +138,12 @@ def test_killed_while(recipe: Path, whole: Path, tmp_path: Path, moment: str) ->
 
 def test_ctrl_c_saves_and_says_how_to_go_on(recipe: Path, whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "study"
-    assert stop(start(recipe, out), (out / SEARCHING).exists, signal.SIGINT) == 130
+    assert stop(start(recipe, out), (out / "trials/0001.yml").exists, signal.SIGINT) == 130
     said = out.with_suffix(".log").read_text()
     assert f"all finished trials are kept in {out}; the same command goes on from there" in said
     assert "Traceback" not in said
     known = [list(row.items())[:3] for row in trials(whole)]
     kept = trials(out)
-    assert 6 <= len(kept) < TRIALS
+    assert 1 <= len(kept) < TRIALS
     assert all(list(row.items())[:3] in known for row in kept)
     assert list((out / "front").glob("*.yml"))
