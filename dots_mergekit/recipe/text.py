@@ -129,6 +129,16 @@ class _Loader(yaml.SafeLoader):
         self._depth -= 1
         return node
 
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        """Give the data of a value; PyYAML's own errors for tags are those of its code."""
+        try:
+            return super().construct_object(node, deep=deep)
+        except (AttributeError, LookupError, TypeError) as error:
+            raise yaml.constructor.ConstructorError(
+                problem=f"`{node.tag.rpartition(':')[2]}` is the tag of a value that is none",
+                problem_mark=node.start_mark,
+            ) from error
+
     def compose_document(self) -> Any:
         """Read the text, of which a recipe has one."""
         node = super().compose_document()
