@@ -18,7 +18,6 @@ import yaml
 
 from dots_mergekit.errors import DotsError
 from dots_mergekit.foreign import parse_json
-from dots_mergekit.recipe.text import read_document
 
 __all__ = ["Mutation", "mutation_for"]
 
@@ -61,17 +60,15 @@ def mutation_for(target: str, of_bytes: Mutation) -> Mutation:
         target: Its name.
         of_bytes: Changes bytes, as the fuzzer itself does it.
     """
-    of_language: Mapping[str, Callable[[bytes, random.Random], bytes | None]] = {
-        "header": _in_header,
-        "pool": _in_pool,
-        "recipe": _in_yaml([*_WORDS["recipe"], *_WORDS["tune"]]),
-        "tune": _in_yaml(_WORDS["tune"]),
-        "extractor": _in_words(_WORDS["latex"]),
-        "grader": _in_words(_WORDS["latex"]),
-        "algebra": _in_words(_WORDS["latex"]),
-        "regex": _in_words(_WORDS["regex"]),
-    }
-    made = of_language.get(target) or _in_json(target)
+    made: Callable[[bytes, random.Random], bytes | None]
+    if target in ("extractor", "grader", "algebra"):
+        made = _in_words(_WORDS["latex"])
+    elif target == "regex":
+        made = _in_words(_WORDS["regex"])
+    elif target in ("recipe", "tune"):
+        made = _in_yaml([*_WORDS["recipe"], *_WORDS["tune"]])
+    else:
+        made = {"header": _in_header, "pool": _in_pool}.get(target) or _in_json(target)
 
     def mutate(data: bytes, draw: random.Random) -> bytes:
         changed = made(data, draw) if draw.random() < 0.7 else None
@@ -121,6 +118,8 @@ def _in_pool(data: bytes, draw: random.Random) -> bytes | None:
 
 
 def _in_yaml(words: Sequence[str]) -> Callable[[bytes, random.Random], bytes | None]:
+    from dots_mergekit.recipe.text import read_document  # late: it takes seconds
+
     spell = _in_words([*words, *_WORDS["yaml"]])
 
     def mutate(data: bytes, draw: random.Random) -> bytes | None:

@@ -2,7 +2,8 @@
 
 A reader returns, or raises a `DotsError`; anything else that it does is a fault. `attempt` tries an
 input and says which. `fuzz.py` makes up inputs; `tests/test_fuzzing.py` replays those that are kept
-in `tests/fuzzing/`, without a fuzzer.
+in `tests/fuzzing/`, without a fuzzer. Imports that take seconds stand where they are needed: each
+target has a process of its own.
 """
 
 from __future__ import annotations
@@ -16,39 +17,23 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-
-import transformers
-import yaml
-from mergekit.config import MergeConfiguration
+from typing import TYPE_CHECKING
 
 from dots_mergekit.answers.equivalence import MathEquivalence
 from dots_mergekit.answers.extraction import PLACES, extract_answer
 from dots_mergekit.answers.grading import choose, grade, verify
 from dots_mergekit.answers.patterns import compiled, last_group
 from dots_mergekit.answers.vote import majority_vote
-from dots_mergekit.checking.checkpoints import (
-    Checkpoint,
-    read_checkpoint,
-    vocabulary_sizes,
-    weight_files,
-)
-from dots_mergekit.checking.configs import custom_code, different_architecture, different_config
-from dots_mergekit.checking.headers import read_header
-from dots_mergekit.checking.templates import chat_templates
-from dots_mergekit.checking.tokenizers import different_tokenizer, lost_chat_template
-from dots_mergekit.checking.weights import unmergeable
 from dots_mergekit.errors import DotsError
 from dots_mergekit.foreign import is_file
-from dots_mergekit.objectives.queries import read_pool, write_pool
-from dots_mergekit.recipe import Recipe
-from dots_mergekit.recipe.schema import TUNE
-from dots_mergekit.tuning.pool import PoolSettings, load_candidates
-from dots_mergekit.tuning.settings import Settings
-from dots_mergekit.tuning.space import few_trials
+
+if TYPE_CHECKING:
+    from dots_mergekit.checking.checkpoints import Checkpoint
+    from dots_mergekit.recipe import Recipe
 
 __all__ = ["TARGETS", "Attempt", "Target", "attempt"]
 
-LONGEST_LINE = 4000
+LONGEST_LINE = 2000
 """Characters in a line of a message: more than a screen of them is no message."""
 
 MEMORY = 512
@@ -143,6 +128,8 @@ def _peak() -> float:
 
 
 def _header(folder: Path) -> Reader:
+    from dots_mergekit.checking.headers import read_header
+
     file = folder / "model.safetensors"
 
     def read(data: bytes) -> None:
@@ -154,6 +141,8 @@ def _header(folder: Path) -> Reader:
 
 
 def _index(folder: Path) -> Reader:
+    from dots_mergekit.checking.checkpoints import weight_files
+
     index = folder / "model.safetensors.index.json"
 
     def read(data: bytes) -> None:
@@ -180,6 +169,8 @@ _CONFIG = {
 
 def _checkpoint(folder: Path) -> Checkpoint:
     """Write the smallest checkpoint there is."""
+    from dots_mergekit.checking.checkpoints import read_checkpoint
+
     header = json.dumps({"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
     content = struct.pack("<Q", len(header)) + header + bytes(4)
     (folder / "model.safetensors").write_bytes(content)
@@ -188,6 +179,16 @@ def _checkpoint(folder: Path) -> Checkpoint:
 
 
 def _config(folder: Path) -> Reader:
+    import transformers
+
+    from dots_mergekit.checking.checkpoints import read_checkpoint, vocabulary_sizes
+    from dots_mergekit.checking.configs import (
+        custom_code,
+        different_architecture,
+        different_config,
+    )
+    from dots_mergekit.checking.weights import unmergeable
+
     transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # untyped there
     base = _checkpoint(folder)
 
@@ -214,6 +215,8 @@ _TOKENIZER = {
 
 
 def _tokenizer(folder: Path) -> Reader:
+    from dots_mergekit.checking.tokenizers import different_tokenizer
+
     base, other = folder / "base", folder / "other"
     for place in (base, other):
         place.mkdir(exist_ok=True)
@@ -228,6 +231,9 @@ def _tokenizer(folder: Path) -> Reader:
 
 
 def _template(folder: Path) -> Reader:
+    from dots_mergekit.checking.templates import chat_templates
+    from dots_mergekit.checking.tokenizers import lost_chat_template
+
     base, other = folder / "base", folder / "other"
     for place in (base, other):
         place.mkdir(exist_ok=True)
@@ -243,6 +249,8 @@ def _template(folder: Path) -> Reader:
 
 
 def _recipe(folder: Path) -> Reader:
+    from dots_mergekit.recipe import Recipe
+
     file = folder / "recipe.yml"
 
     def read(data: bytes) -> None:
@@ -258,6 +266,13 @@ def _recipe(folder: Path) -> Reader:
 
 def _use(recipe: Recipe) -> None:
     """Do with a recipe what a search does, and see that mergekit reads the same of it."""
+    import yaml
+    from mergekit.config import MergeConfiguration
+
+    from dots_mergekit.recipe.schema import TUNE
+    from dots_mergekit.tuning.settings import Settings
+    from dots_mergekit.tuning.space import few_trials
+
     MergeConfiguration.model_validate({k: v for k, v in recipe.content.items() if k != TUNE})
     _ = recipe.but_for_weights
     weights = recipe.weights()
@@ -297,6 +312,10 @@ parameters: {density: 0.3}
 
 
 def _tune(folder: Path) -> Reader:
+    from dots_mergekit.recipe import Recipe
+    from dots_mergekit.tuning.settings import Settings
+    from dots_mergekit.tuning.space import few_trials
+
     def read(data: bytes) -> None:
         lines = data.decode(errors="replace").splitlines()
         recipe = Recipe(f"{_SOUND}tune:\n" + "".join(f"  {line}\n" for line in lines))
@@ -312,6 +331,9 @@ def _tune(folder: Path) -> Reader:
 
 
 def _pool(folder: Path) -> Reader:
+    from dots_mergekit.objectives.queries import read_pool, write_pool
+    from dots_mergekit.tuning.pool import PoolSettings, load_candidates
+
     def read(data: bytes) -> None:
         first, _, content = data.partition(b"\n")
         ending = first.decode(errors="replace").strip()
@@ -367,7 +389,8 @@ class _WithoutAlgebra(MathEquivalence):
     """Answers at once what math-verify would be asked, so that all around it is tried."""
 
     def _ask(self, answers: tuple[str, str], is_formula: bool) -> bool:
-        return sum(map(len, answers)) % 2 == 0
+        first, second = (len(answer) % 3 for answer in answers)
+        return first == second
 
 
 def _grading(equal: Callable[[], MathEquivalence]) -> Callable[[Path], Reader]:
