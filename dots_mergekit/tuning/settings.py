@@ -282,11 +282,10 @@ def _validated(recipe: Recipe, section: Mapping[str, Any]) -> Settings | list[_P
     try:
         return Settings.model_validate(section, context={"recipe": recipe})
     except ValidationError as error:
-        order = list(section)
-        keys = [(key,) for key in order]
+        order: list[Location] = [(key,) for key in section]
         return sorted(
             problems(error, Settings, section),
-            key=lambda found: order.index(found[0][0]) if found[0][:1] in keys else len(order),
+            key=lambda found: order.index(found[0][:1]) if found[0][:1] in order else len(order),
         )
 
 
