@@ -79,7 +79,9 @@ class OneOf:
         if not isinstance(value, str):
             raise ValueError(f"a name is needed, one of {known}; found {value!r:.100}")
         hint = did_you_mean(value, self._names)
-        raise ValueError(f"unknown {self._what} `{value:.100}`{hint}; known: {known}")
+        # pydantic takes no message that is not UTF-8, as what a terminal passes on may be.
+        spelled = value[:100].encode(errors="backslashreplace").decode()
+        raise ValueError(f"unknown {self._what} `{spelled}`{hint}; known: {known}")
 
 
 def as_tuple(value: object) -> object:

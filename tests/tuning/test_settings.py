@@ -51,6 +51,11 @@ def test_mistakes_in_the_section_are_named(world: World, change: Any, message: s
     assert refused.value.exit_code == 2
 
 
+def test_what_a_terminal_passes_on_that_is_no_text_is_shown_escaped(world: World) -> None:
+    with pytest.raises(DotsError, match=r"unknown pick rule `\\udcff`"):
+        Settings.parse(world.recipe(), {"pick": "\udcff"})
+
+
 @pytest.mark.parametrize("key", ["~", "5", ".inf", "2001-01-01"])
 def test_a_key_that_is_no_text_is_named(world: World, key: str) -> None:
     recipe = Recipe(f"{world.recipe().text}  {key} : 1\n")
