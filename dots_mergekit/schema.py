@@ -77,9 +77,11 @@ class OneOf:
             return value
         known = ", ".join(self._names)
         if not isinstance(value, str):
-            raise ValueError(f"a name is needed, one of {known}; found {value!r}")
+            raise ValueError(f"a name is needed, one of {known}; found {value!r:.100}")
         hint = did_you_mean(value, self._names)
-        raise ValueError(f"unknown {self._what} `{value}`{hint}; known: {known}")
+        # pydantic takes no message that is not UTF-8, as what a terminal passes on may be.
+        spelled = value[:100].encode(errors="backslashreplace").decode()
+        raise ValueError(f"unknown {self._what} `{spelled}`{hint}; known: {known}")
 
 
 def as_tuple(value: object) -> object:
@@ -134,6 +136,8 @@ def _said(problem: ErrorDetails, schema: Mapping[str, Any]) -> str:
     if problem["type"] == "missing" or (problem["input"] is None and steps[-1] in needed):
         purpose = " ".join(here.get("description", "").split())
         return f"this is missing: {purpose[:1].lower()}{purpose[1:]}"
+    if problem["type"] == "invalid_key" or steps[-1:] == ("[key]",):
+        return f"the name of a setting is a text; found {problem['input']!r:.100}"
     if problem["type"] == "value_error":  # one of our own, which says all there is to say
         return str(problem["ctx"]["error"])
     wanted = expected(here)

@@ -181,8 +181,8 @@ def _vocabulary(file: Path) -> dict[str, int]:
         ) from error
 
 
-def _numbered(vocabulary: Mapping[str, Any]) -> dict[str, int]:
-    if not all(type(number) is int for number in vocabulary.values()):
+def _numbered(vocabulary: Mapping[Any, Any]) -> dict[str, int]:
+    if not all(isinstance(t, str) and type(n) is int for t, n in vocabulary.items()):
         raise ValueError
     return dict(vocabulary)
 
@@ -191,6 +191,8 @@ def _rules(file: Path) -> Any:
     """Read how a `tokenizer.json` splits text, in one spelling (merges have had two)."""
     content = read_json(file)
     merges = content["model"].get("merges") or []
+    if not isinstance(merges, list):
+        raise DotsError(f"{file} is no tokenizer: its merges are {merges!r:.80}, not a list")
     spelled = [m.split(" ") if isinstance(m, str) else m for m in merges]
     return [spelled, content.get("normalizer"), content.get("pre_tokenizer")]
 

@@ -14,7 +14,7 @@ from typing import Any
 from dots_mergekit.errors import DotsError
 from dots_mergekit.files import write_text
 from dots_mergekit.foreign import opened, read_bytes
-from dots_mergekit.messages import did_you_mean
+from dots_mergekit.messages import and_more, did_you_mean
 
 __all__ = [
     "Prompt",
@@ -75,7 +75,7 @@ def read_pool(path: str | os.PathLike[str]) -> list[Query]:
         for key in row:
             if key not in _FIELDS:
                 raise DotsError(
-                    f"{where}: unknown key `{key}`{did_you_mean(key, _FIELDS)}; "
+                    f"{where}: unknown key `{key:.100}`{did_you_mean(key, _FIELDS)}; "
                     f"known here: {', '.join(_FIELDS)}"
                 )
         _require_kinds(row, where)
@@ -112,6 +112,9 @@ _SHARE = "a number in [0, 1]"
 _FIELDS = tuple(entry.name for entry in fields(Query))
 
 _MOST = 1 << 30
+
+# Columns that a message lists.
+_SHOWN = 12
 
 # What chat templates know, among them.
 _ROLES = (
@@ -174,9 +177,11 @@ def read_content(path: Path) -> bytes:
 def read_prompt(row: Mapping[str, Any], column: str, where: str) -> Prompt:
     """Take the prompt out of a row: text, or messages of which the last is the user's."""
     if column not in row:
+        names = [f"{name!s:.100}" for name in row]
         raise DotsError(
-            f"{where}: there is no column `{column}`{did_you_mean(column, row)}; it has: "
-            f"{', '.join(row) or 'none'}; name the one with the prompt (`prompt_column`)"
+            f"{where}: there is no column `{column}`{did_you_mean(column, names)}; it has: "
+            f"{', '.join(names[:_SHOWN]) or 'none'}{and_more(names, _SHOWN)}; name the one with "
+            "the prompt (`prompt_column`)"
         )
     value = row[column]
     if isinstance(value, str) and value.strip():

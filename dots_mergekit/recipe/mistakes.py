@@ -107,7 +107,7 @@ def _unknown_keys(
             place = f" in {spell(here)}" if here else ""
             yield (
                 (*here, key),
-                f"unknown key `{key}`{place}{did_you_mean(key, known)}; "
+                f"unknown key `{key!s:.100}`{place}{did_you_mean(key, known)}; "
                 f"known here: {', '.join(known)}",
             )
         elif inner_kind is not None and key != "parameters":
@@ -135,7 +135,7 @@ def _in_parameters(
         if described is None:
             yield (
                 (*here, key),
-                f"unknown parameter `{key}` in {spell(here)}{did_you_mean(key, known)}; "
+                f"unknown parameter `{key!s:.100}` in {spell(here)}{did_you_mean(key, known)}; "
                 f"{spec.name} has: {', '.join(known) or 'none'}",
             )
         elif for_one_model and described.scope == ParameterScope.SHARED:

@@ -341,8 +341,8 @@ def _drop_parameter(holder: dict[str, Any], name: str) -> None:
 def _finite(value: Any, what: str) -> float:
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
-        raise RecipeError(f"{what}: a finite number is needed, got {value!r}")
+        raise RecipeError(f"{what}: a finite number is needed, got {value!r:.100}")
     return number

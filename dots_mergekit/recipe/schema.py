@@ -62,11 +62,11 @@ def refusal(parameter: ParameterSpec, value: Any) -> str | None:
         taken = parameter.validate(value)
     except ValidationError as error:
         reason = error.errors()[0]["msg"]
-        return f"{reason[:1].lower()}{reason[1:]}, got {value!r}"
+        return f"{reason[:1].lower()}{reason[1:]}, got {value!r:.100}"
     if isinstance(value, bool) and not isinstance(taken, bool):
-        return f"a number is needed, got {value!r}"
+        return f"a number is needed, got {value!r:.100}"
     if isinstance(taken, float) and not math.isfinite(taken):
-        return f"a finite number is needed, got {value!r}"
+        return f"a finite number is needed, got {value!r:.100}"
     return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -52,6 +53,9 @@ _DEPTH = 100
 _SCALAR = 1 << 16
 """More than any recipe has: characters in all, values once aliases are written out, levels,
 characters in one value. Python's own limits are further off, and take minutes to reach."""
+
+_HALF = re.compile("[\ud800-\udfff]")
+"""What `"\\ud800"` is read as. No library in Rust takes it for text."""
 
 
 def read_document(text: str, origin: str) -> Document:
@@ -129,6 +133,16 @@ class _Loader(yaml.SafeLoader):
         self._depth -= 1
         return node
 
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        """Give the data of a value; PyYAML's own errors for tags are those of its code."""
+        try:
+            return super().construct_object(node, deep=deep)
+        except (AttributeError, LookupError, TypeError) as error:
+            raise yaml.constructor.ConstructorError(
+                problem=f"`{node.tag.rpartition(':')[2]}` is the tag of a value that is none",
+                problem_mark=node.start_mark,
+            ) from error
+
     def compose_document(self) -> Any:
         """Read the text, of which a recipe has one."""
         node = super().compose_document()
@@ -161,6 +175,8 @@ def _require_few(root: yaml.Node, origin: str) -> None:
             problem = f"with its aliases written out this holds more than {_NODES:,} values"
         elif isinstance(node, yaml.ScalarNode) and len(node.value) > _SCALAR:
             problem = f"this value has more than {_SCALAR:,} characters"
+        elif isinstance(node, yaml.ScalarNode) and _HALF.search(node.value):
+            problem = "this value holds half a character (a lone surrogate)"
         if problem:
             line = node.start_mark.line + 1
             raise RecipeError(f"{origin}, line {line}: {problem}; no recipe needs that")

@@ -56,11 +56,18 @@ CONFIRMATION_FACTOR = 4
 """How many times the votes of a trial the best few points get when they are scored again."""
 
 
+def _is_finite(number: int | float) -> bool:
+    try:
+        return math.isfinite(number)
+    except OverflowError:  # of a whole number with more than 308 digits
+        return False
+
+
 def _read_range(value: object) -> tuple[float, float]:
     pair = value if isinstance(value, list | tuple) else ()
     numbers = [v for v in pair if isinstance(v, int | float) and not isinstance(v, bool)]
-    if len(numbers) != 2 or len(pair) != 2 or not all(map(math.isfinite, numbers)):
-        raise ValueError(f"a pair of finite numbers [low, high] is needed; found {value!r}")
+    if len(numbers) != 2 or len(pair) != 2 or not all(map(_is_finite, numbers)):
+        raise ValueError(f"a pair of finite numbers [low, high] is needed; found {value!r:.100}")
     low, high = numbers
     if low > high:
         raise ValueError(f"the range is reversed: write [{high}, {low}]; found {[low, high]!r}")
@@ -177,7 +184,7 @@ class Settings(Generation):
         if not isinstance(weight, dict):
             return dict.fromkeys(names, weight)
         known = list(dict.fromkeys((*names, *sources)))
-        unknown = [f"`{key}`{did_you_mean(key, known)}" for key in weight if key not in known]
+        unknown = [f"`{key:.100}`{did_you_mean(key, known)}" for key in weight if key not in known]
         if unknown:
             raise ValueError(
                 f"no λ or model is named {', '.join(unknown)}; known: {', '.join(known)}"
@@ -275,10 +282,10 @@ def _validated(recipe: Recipe, section: Mapping[str, Any]) -> Settings | list[_P
     try:
         return Settings.model_validate(section, context={"recipe": recipe})
     except ValidationError as error:
-        order = list(section)
+        order: list[Location] = [(key,) for key in section]
         return sorted(
             problems(error, Settings, section),
-            key=lambda found: order.index(found[0][0]) if found[0][0] in order else len(order),
+            key=lambda found: order.index(found[0][:1]) if found[0][:1] in order else len(order),
         )
 
 

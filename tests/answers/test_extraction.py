@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from dots_mergekit.answers import extraction
 from dots_mergekit.answers.extraction import ORDER, PLACES, extract_answer
+from dots_mergekit.answers.patterns import compiled
 
 
 def test_the_examples_in_the_docstrings_hold() -> None:
@@ -114,7 +115,39 @@ def test_a_regex_that_never_ends_gives_no_answer_and_says_so_once(
     assert all("takes more than 1 s on a response" in record.message for record in caplog.records)
 
 
-@pytest.mark.parametrize("regex", ["(", "(" * 5000 + ")" * 5000, "(a)" * 9999, "(?P<a>x)(?P<a>"])
+@pytest.mark.parametrize(
+    "regex",
+    [
+        *("(", "(" * 5000 + ")" * 5000, "(a)" * 9999, "(?P<a>x)(?P<a>"),
+        # What Python's `re` does not know either, and what takes gigabytes to compile.
+        *(
+            "((?R))",
+            "(a(?1)?)",
+            "(?P<a>(?&a))",
+            r"x{9999999}(\d)",
+            "((?:x{999}){999})",
+            " {9999999}()",
+        ),
+        "(?x)((?:a{1000})#c\n{1000})",
+    ],
+)
 def test_a_regex_that_cannot_be_compiled_says_why(regex: str) -> None:
-    with pytest.raises(ValueError, match=r"at position|too deep|are the most"):
+    with pytest.raises(
+        ValueError, match=r"at position|too deep|are the most|a part of itself|repeats too much"
+    ):
         extract_answer("a", regex=regex)
+
+
+@pytest.mark.parametrize(
+    "regex",
+    [
+        *(
+            r"(\d{4})-\d{2}-\d{2}",
+            "([0-9a-f]{64}) ([0-9a-f]{64}) ",
+            r"(?x) ( \d{4} ) # {9} \n - \d{2}",
+        ),
+        *(r"\{999999\}(a)", "[{999999}](a)", "(a){0,999999}", r"\(\?R\)()", "[(?R)]()", "(?i:(a))"),
+    ],
+)
+def test_a_regex_that_repeats_as_people_have_them_do_is_taken(regex: str) -> None:
+    assert compiled(regex).groups

@@ -53,8 +53,12 @@ TEXTS: Mapping[str, tuple[str, str]] = {
     ),
     "two million characters": ("a: 1\n" * 400_000, "2,000,000 characters"),
     "30,000 values": (f"a: [{'1, ' * 30_000}]", "holds more than 20,000 values"),
+    "half a character": ('a: 1\nb: "\\ud800"', "line 2: this value holds half a character"),
     "a NUL": ("a: \0", "special characters are not allowed"),
     "a Python object": ("a: !!python/object:os.system x", "could not determine a constructor"),
+    "a tag without what it is to be": ("a: 1\nb: !!float\n", "line 2: this is not YAML: `float`"),
+    "a tag of another value": ("a: !!bool maybe", "line 1: this is not YAML: `bool` is the tag"),
+    "a time that is none": ("a: !!timestamp x", "line 1: this is not YAML: `timestamp`"),
     "a date that is none": ("a: 2001-99-99", "month must be in 1..12"),
     "a list as a key": ("[a]: 1", "unhashable key"),
 }

@@ -26,6 +26,8 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
         ),
         ({"weight": [2, 0.5]}, r"weight: the range is reversed: write \[0\.5, 2\]"),
         ({"weight": [0.5, math.nan]}, "a pair of finite numbers"),
+        ({"weight": [0, 10**400]}, "a pair of finite numbers"),
+        ({"weight": {5: [0, 1]}}, r"tune\.weight\[5\]: the name of a setting is a text; found 5"),
         ({"weight": [1, 1]}, "a single value"),
         ({"weight": {"stf": [0, 1]}}, "did you mean `sft`"),
         ({"density": [0.1, 0.33]}, "steps of 0.05"),
@@ -47,6 +49,18 @@ def test_mistakes_in_the_section_are_named(world: World, change: Any, message: s
     with pytest.raises(DotsError, match=message) as refused:
         Settings.parse(world.recipe(**change))
     assert refused.value.exit_code == 2
+
+
+def test_what_a_terminal_passes_on_that_is_no_text_is_shown_escaped(world: World) -> None:
+    with pytest.raises(DotsError, match=r"unknown pick rule `\\udcff`"):
+        Settings.parse(world.recipe(), {"pick": "\udcff"})
+
+
+@pytest.mark.parametrize("key", ["~", "5", ".inf", "2001-01-01"])
+def test_a_key_that_is_no_text_is_named(world: World, key: str) -> None:
+    recipe = Recipe(f"{world.recipe().text}  {key} : 1\n")
+    with pytest.raises(DotsError, match="the name of a setting is a text; found"):
+        Settings.parse(recipe)
 
 
 def test_a_nan_weight_is_refused(world: World) -> None:

@@ -162,7 +162,7 @@ def _unknown_to_one(a: str, b: str) -> bool:
     Then they are not the same, though algebra might make it vanish, as in `x-x`. Not said of
     sums, which bind letters, and of functions, for which there are identities.
     """
-    return not _FUNCTION.search(a + b) and _unknowns(a) != _unknowns(b)
+    return not (_FUNCTION.search(a) or _FUNCTION.search(b)) and _unknowns(a) != _unknowns(b)
 
 
 _FUNCTION = re.compile(rf"\\(?:sum|prod|int|lim|(?!sqrt|pi)(?:{FUNCTIONS})){END}")
