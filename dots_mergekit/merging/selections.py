@@ -25,7 +25,7 @@ class Key(NamedTuple):
     """Which task vector was looked at, and how.
 
     Attributes:
-        tensor: The name of the merged tensor.
+        tensor: The name of the merged tensor, or of the part of it that is one in checkpoints.
         model: The source model, by its name in `Recipe.sources`.
         density: The share of entries to keep.
         rescale: Whether the norm is restored.
