@@ -91,10 +91,11 @@ def _chosen(outcome: Outcome) -> str:
     ]
     if outcome.confirmed:
         factor = f"{CONFIRMATION_FACTOR * settings.votes} votes instead of "
+        many = len(outcome.confirmed) > 1
         lines.append(
-            f"Best under this rule were trials {', '.join(map(str, outcome.confirmed))}. They were "
-            f"scored again with a fresh seed and {factor}{settings.votes}, and the "
-            "second scores decided."
+            f"Best under this rule {'were trials' if many else 'was trial'} "
+            f"{', '.join(map(str, outcome.confirmed))}, scored again with a fresh seed and "
+            f"{factor}{settings.votes}{'; the second scores decided' if many else ''}."
         )
     compared = {"chosen": choice}
     trials = {trial.number: trial for trial in outcome.trials}
