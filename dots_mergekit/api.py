@@ -166,7 +166,9 @@ def tune(
         from dots_mergekit.tuning.settings import Settings
 
         asked = Settings.parse(loaded, settings)
-        inputs = {"the study folder": Path(out), "the queries": Path(asked.queries.source)}
+        inputs = {"the study folder": Path(out)}
+        if os.path.exists(asked.queries.source):  # a task or a data set may have a folder's name
+            inputs["the queries"] = Path(asked.queries.source)
         target: dict[str, Any] = {"overwrite": overwrite, "inputs": inputs}
         with calm(verbose=verbose), contextlib.ExitStack() as stack:
             if merge is None:  # which is quicker to find out than what follows

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from disks import small_disk
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +17,10 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     write_triple(folder)
     return folder
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk that is too small for anything, and grows with `disks.resized`."""
+    with small_disk(tmp_path / "disk") as place:
+        yield place

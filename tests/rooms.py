@@ -14,7 +14,10 @@ __all__ = ["table"]
 
 PACKAGE = Path(__file__).resolve().parents[1] / "dots_mergekit"
 
-GROUND = ("errors", "messages", "files", "foreign", "progress", "logs", "threads", "schema")
+GROUND = (
+    *("errors", "messages", "files", "foreign", "templates", "template_process"),
+    *("progress", "logs", "threads", "schema"),
+)
 
 
 def table() -> str:

@@ -22,7 +22,8 @@ PACKAGE = ROOT / "dots_mergekit"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = (
-    {"errors", "messages", "files", "foreign", "progress", "logs", "threads", "schema"},
+    {*("errors", "messages", "files", "foreign", "templates", "template_process")}
+    | {"progress", "logs", "threads", "schema"},
     {"merging"},
     {"recipe"},
     {"checking", "answers"},

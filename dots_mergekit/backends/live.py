@@ -11,6 +11,7 @@ from mergekit.common import ModelReference, dtype_from_name
 from mergekit.graph import Executor
 from torch import Tensor
 
+from dots_mergekit.merging.experts import Part, model_type, parts_of, spell_part
 from dots_mergekit.merging.kernel import Selection, combine, select
 from dots_mergekit.merging.naming import naming
 from dots_mergekit.merging.selections import Key, SelectionFile
@@ -51,6 +52,7 @@ class LiveMerge:
         self._device = device
         self._plans = Plans()
         self._inputs = _read_inputs(self._plans.of(recipe))
+        self._kinds: dict[ModelReference, str | None] = {}
         self._names = {model: name for name, model in recipe.sources.items()}
         self._kept = kept
         self._selections = kept.read() if kept else {}
@@ -118,25 +120,34 @@ class LiveMerge:
         if out is None:
             out = torch.empty_like(base, dtype=written, memory_format=torch.contiguous_format)
         direct = dtype == written == out.dtype and base.device == out.device
-        selections = self._select(planned, sources, base, tuned)
-        with naming(name, [merge.base_model, *sources]):
-            merged = combine(
-                base,
-                tuned,
-                selections,
-                [planned.weights[model] for model in sources],
-                out=out if direct else torch.empty_like(base, dtype=dtype),
-            )
+        shape = base.shape
+        merged = out if direct else torch.empty(shape, dtype=dtype, device=base.device)
+        weights = [planned.weights[model] for model in sources]
+        for part in self._parts(planned):
+            ours, theirs = base[part], [tensor[part] for tensor in tuned]
+            called = spell_part(name, part)
+            selections = self._select(planned, called, sources, ours, theirs)
+            with naming(called, [merge.base_model, *sources]):
+                combine(ours, theirs, selections, weights, out=merged[part])
         return merged if direct else out.copy_(merged.to(written))
+
+    def _parts(self, planned: PlannedMerge) -> list[Part]:
+        """The parts of a tensor from which is selected by itself."""
+        name, base = planned.task.tensor_name, planned.merge.base_model
+        if base not in self._kinds:
+            self._kinds[base] = model_type(base)
+        return parts_of(name, self.shape(planned), self._kinds[base])
 
     def _select(
         self,
         planned: PlannedMerge,
+        name: str,
         sources: Sequence[ModelReference],
         base: Tensor,
         tuned: Sequence[Tensor],
     ) -> list[Selection]:
-        name, merge = planned.task.tensor_name, planned.merge
+        """Give the selections of a tensor, or of a part of one, by the name they are kept by."""
+        merge = planned.merge
         rescale = merge.parameters["rescale"]
         found = []
         for model, source in zip(sources, tuned, strict=True):

@@ -70,8 +70,8 @@ def check(
         found = [Finding("error", mistake) for mistake in recipe.mistakes]
         try:
             config = configuration(recipe)
-        except RecipeError:
-            pass  # its reasons are among the mistakes
+        except RecipeError:  # its reasons are among the mistakes
+            found += output_folder(target)
         else:
             found += _check_merge(recipe, config, target, deep)
         found += answer()

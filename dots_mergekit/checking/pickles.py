@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,8 +47,14 @@ def load_pickle(file: Path, device: str) -> Iterator[tuple[str, torch.Tensor]]:
     if not start:
         raise DotsError(f"{file} is empty; download it again")
     try:
+        zipped = zipfile.is_zipfile(file)
+        if zipped:
+            _require_plain(file)
         # `weights_only`: a checkpoint must not be able to run code. mmap: nothing is read yet.
-        content = torch.load(file, map_location=device, weights_only=True, mmap=True)
+        # What is no zip file is of before PyTorch 1.6, or anything else.
+        content = torch.load(file, map_location=device, weights_only=True, mmap=zipped)
+    except DotsError:
+        raise
     except Exception as error:
         # torch.load raises many kinds for a broken file; each means that it cannot be merged.
         raise DotsError(f"{file} cannot be read as PyTorch weights: {_reason(error)}") from error
@@ -71,11 +78,24 @@ def load_pickle(file: Path, device: str) -> Iterator[tuple[str, torch.Tensor]]:
         yield name, value
 
 
+def _require_plain(file: Path) -> None:
+    """Refuse a file with compressed parts: a small one of these may fill the memory."""
+    with zipfile.ZipFile(file) as archive:
+        for part in archive.infolist():
+            if part.compress_type != zipfile.ZIP_STORED:
+                raise DotsError(
+                    f"{file} cannot be read as PyTorch weights: {part.filename[:80]} in it is "
+                    f"compressed ({part.compress_size:,} bytes that become {part.file_size:,}), "
+                    "which PyTorch never writes"
+                )
+
+
 def _reason(error: Exception) -> str:
     """Say why torch does not read a file, without its advice to let the file run code."""
     said = str(error)
     if "weights_only" not in said and "Weights only" not in said:
-        return first_line(error)
+        # What is no pickle at all is taken for one of old, and ends with an opcode as the key.
+        return "it is broken, or no such file" if isinstance(error, KeyError) else first_line(error)
     refused = _REFUSED.search(said)
     what = f" ({refused[1]})" if refused else ""
     return (

@@ -12,6 +12,7 @@ from dots_mergekit.checking.checkpoints import Checkpoint, vocabulary_sizes
 from dots_mergekit.checking.contents import FLOATING
 from dots_mergekit.checking.findings import Finding
 from dots_mergekit.checking.inputs import Inputs
+from dots_mergekit.merging.experts import stacked
 from dots_mergekit.messages import and_more
 from dots_mergekit.recipe import Recipe
 
@@ -135,11 +136,13 @@ def dropped_tensors(
 
 
 def fused_experts(inputs: Iterable[Inputs], checkpoint: Checkpoint) -> Iterator[Finding]:
-    """Find experts that mergekit puts together, so that one selection is made for all of them."""
+    """Find experts that mergekit puts together in a way that nobody knows how to take apart."""
+    kind = str(checkpoint.config.get("model_type"))
     made = origins(checkpoint)
     counts: dict[str, int] = {}
     for one in inputs:
-        if "experts" in one.name.split(".") and one.found.get(checkpoint.name) is None:
+        together = "experts" in one.name.split(".") and one.found.get(checkpoint.name) is None
+        if together and stacked(kind, one.name) is None:
             counts[one.name] = sum(one.name in targets for targets in made.values())
     fused = {name: count for name, count in counts.items() if count > 1}
     if fused:
@@ -147,8 +150,8 @@ def fused_experts(inputs: Iterable[Inputs], checkpoint: Checkpoint) -> Iterator[
         yield Finding(
             "warning",
             f"mergekit puts {sum(fused.values())} tensors of experts together into {len(fused)} "
-            f"({count} into {name}): density and scale are then those of all experts of a layer "
-            "together, where the paper's code has them for each tensor of each expert",
+            f"({count} into {name}), not as in other architectures: density and scale are then "
+            "those of all experts of a layer together, not of each tensor of each expert",
         )
 
 

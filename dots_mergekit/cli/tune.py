@@ -58,8 +58,8 @@ examples:
       so that an editor completes and checks `tune:`
 
 The study folder holds best.yml, report.md with pictures, trials.csv, front/ and trials/: all of
-these recipes can be given to mergekit-yaml as they are. To watch: optuna-dashboard
-sqlite:///study/study.db
+these recipes can be given to mergekit-yaml as they are, in the folder where you are now. To watch:
+pip install optuna-dashboard && optuna-dashboard sqlite:///study/study.db
 
 exit codes: 0 done, 2 a mistake in what was given, 1 a fault of ours, 130 interrupted,
 143 terminated

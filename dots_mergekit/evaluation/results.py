@@ -16,6 +16,7 @@ from dots_mergekit.errors import DotsError
 from dots_mergekit.evaluation.bootstrap import Values
 from dots_mergekit.evaluation.tasks import ScoredTask
 from dots_mergekit.files import write_bytes, write_text
+from dots_mergekit.foreign import opened, parse_json, read_json
 from dots_mergekit.recipe.fingerprint import differences
 
 __all__ = ["SEED", "ResultStore", "ScoredModel"]
@@ -87,7 +88,14 @@ class ResultStore:
         if changed:
             return f"is of something else: {'; '.join(changed)}"
         samples = self._path(model, task, "samples", "jsonl")
-        if not samples.exists() or _hash(samples.read_bytes()) != record["samples_sha256"]:
+        try:
+            with opened(samples) as file:
+                digest = hashlib.sha256()
+                while part := file.read(1 << 20):
+                    digest.update(part)
+        except DotsError:  # there are none, say
+            digest = hashlib.sha256()
+        if digest.hexdigest() != record["samples_sha256"]:
             return "has other samples beside it than its own"
         return None
 
@@ -116,7 +124,7 @@ class ResultStore:
             "model": model.name,
             "identity": self._identity(model, task),
             "circumstances": self._circumstances,
-            "samples_sha256": _hash(lines),
+            "samples_sha256": hashlib.sha256(lines).hexdigest(),
         }
         path = self._path(model, task, "samples", "jsonl")
         path.parent.mkdir(exist_ok=True)
@@ -129,15 +137,17 @@ class ResultStore:
         """Give the score of each question of a task, in the task's order; shape (questions,).
 
         Raises:
-            DotsError: A question has no number for the metric.
+            DotsError: A question has no number for the metric, or a line is no sample.
         """
         scored = self._tasks[task]
         path = self._path(model, task, "samples", "jsonl")
         filters = scored.filter
         found: dict[int, float] = {}
-        with path.open(encoding="utf-8") as lines:
-            for line in lines:
-                sample = json.loads(line)
+        with opened(path) as lines:
+            for number, line in enumerate(lines, 1):
+                sample = parse_json(line, where := f"{path}, line {number}")
+                if not isinstance(sample, dict) or not {"filter", "doc_id"} <= sample.keys():
+                    raise DotsError(f"{where}: this is no sample of lm-eval's; remove the file")
                 filters = filters or sample["filter"]
                 if sample["filter"] != filters:
                     continue
@@ -152,16 +162,26 @@ class ResultStore:
 
     def has_template(self, model: ScoredModel, task: str) -> bool:
         """Say whether the prompts of a result were written with a chat template."""
-        path = self._path(model, task, "results", "json")
-        return bool(json.loads(path.read_text(encoding="utf-8")).get("chat_template"))
+        return bool(self._content(model, task).get("chat_template"))
 
     def _record(self, model: ScoredModel, task: str) -> dict[str, Any] | None:
-        path = self._path(model, task, "results", "json")
+        """Give our part of a results file; None where there is none, or it is something else."""
         try:
-            record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))[_OURS]
-        except (OSError, ValueError, KeyError, TypeError):
+            record = self._content(model, task).get(_OURS)
+        except DotsError:
             return None
-        return record
+        kinds = {"identity": dict, "circumstances": dict, "samples_sha256": str}
+        whole = isinstance(record, dict) and all(
+            isinstance(record.get(key), kind) for key, kind in kinds.items()
+        )
+        return record if whole else None
+
+    def _content(self, model: ScoredModel, task: str) -> dict[str, Any]:
+        path = self._path(model, task, "results", "json")
+        content = read_json(path)
+        if not isinstance(content, dict):
+            raise DotsError(f"{path} holds no results of lm-eval's; remove it")
+        return content
 
     def _identity(self, model: ScoredModel, task: str) -> dict[str, Any]:
         return {
@@ -187,10 +207,6 @@ class ResultStore:
 
 def _safe(name: str) -> str:
     return re.sub(r"[^\w.-]+", "_", name)
-
-
-def _hash(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
 
 
 def _flattened(sample: Mapping[str, Any]) -> dict[str, Any]:

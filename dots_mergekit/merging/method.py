@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import torch
 from mergekit import merge_methods
 from mergekit.merge_methods import BasePolicy, InputContract, PerNonBase, TensorGroup, merge_method
 from mergekit.merge_methods.base import OptionalTensorPolicy
 from pydantic import Field
 from torch import Tensor
 
+from dots_mergekit.merging.experts import model_type, parts_of, spell_part
 from dots_mergekit.merging.kernel import combine, select
 from dots_mergekit.merging.naming import naming
 
@@ -38,19 +40,22 @@ def dots_merge(
     `rescale` whether what is kept gets the task vector's L2 norm back.
     """
     assert group.base is not None  # the contract requires it
-    base = group.base.tensor
+    base, name = group.base.tensor, group.metadata.name or "of no name"
     sources = [source for source in group.non_base if weight[source.id] != 0]
-    selections = []
-    for source in sources:
-        with naming(group.metadata.name, [group.base.id, source.id]):
-            selections.append(select(base, source.tensor, density[source.id], rescale=rescale))
-    with naming(group.metadata.name, [group.base.id, *(source.id for source in sources)]):
-        return combine(
-            base,
-            [source.tensor for source in sources],
-            selections,
-            [weight[source.id] for source in sources],
-        )
+    weights = [weight[source.id] for source in sources]
+    kind = model_type(group.base.id) if "experts" in name else None
+    merged = torch.empty(base.shape, dtype=base.dtype, device=base.device)
+    for part in parts_of(name, base.shape, kind):
+        called, ours = spell_part(name, part), base[part]
+        selections = []
+        for source in sources:
+            with naming(called, [group.base.id, source.id]):
+                theirs, share = source.tensor[part], density[source.id]
+                selections.append(select(ours, theirs, share, rescale=rescale))
+        with naming(called, [group.base.id, *(source.id for source in sources)]):
+            tuned = [source.tensor[part] for source in sources]
+            combine(ours, tuned, selections, weights, out=merged[part])
+    return merged
 
 
 def register() -> None:

@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 from dots_mergekit.errors import DotsError
 from dots_mergekit.files import write_text
-from dots_mergekit.foreign import read_text
+from dots_mergekit.foreign import read_json
 from dots_mergekit.merging.kernel import Selection
 
 __all__ = ["Key", "SelectionFile"]
@@ -25,7 +25,7 @@ class Key(NamedTuple):
     """Which task vector was looked at, and how.
 
     Attributes:
-        tensor: The name of the merged tensor.
+        tensor: The name of the merged tensor, or of the part of it that is one in checkpoints.
         model: The source model, by its name in `Recipe.sources`.
         density: The share of entries to keep.
         rescale: Whether the norm is restored.
@@ -65,7 +65,7 @@ class SelectionFile:
         if self._of is None or not self.path.exists():
             return {}
         try:
-            content = json.loads(read_text(self.path), parse_constant=_refuse_constant)
+            content = read_json(self.path)
             if content["of"] != self._of:
                 return {}
             return {
@@ -73,7 +73,7 @@ class SelectionFile:
                 for group in content["selections"]
                 for tensor, pair in group["tensors"].items()
             }
-        except (DotsError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as e:
+        except (DotsError, ValueError, LookupError, TypeError, AttributeError) as e:
             _LOG.warning("%s cannot be read (%r); its selections are computed again", self.path, e)
             return {}
 
@@ -106,7 +106,3 @@ def _selection(threshold: float, scale: float) -> Selection:
     if not (0 <= threshold < math.inf and 0 <= scale < math.inf):
         raise ValueError(f"no selection has threshold {threshold} and scale {scale}")
     return Selection(float(threshold), float(scale))
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number that a selection has")

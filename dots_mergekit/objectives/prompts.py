@@ -8,6 +8,7 @@ from typing import Any
 from dots_mergekit.errors import DotsError
 from dots_mergekit.messages import first_line
 from dots_mergekit.objectives.queries import Query
+from dots_mergekit.templates import Chat, try_template
 
 __all__ = [
     "TooLongError",
@@ -54,6 +55,8 @@ def render_for(lm: Any, queries: Sequence[Query], instruction: str | None) -> li
         DotsError: The model's chat template does not take one of them.
     """
     template = lm.apply_chat_template if has_template(lm) else None
+    if template is not None:
+        _require_end(lm, queries, instruction)
     prompts = []
     for query in queries:
         try:
@@ -64,6 +67,19 @@ def render_for(lm: Any, queries: Sequence[Query], instruction: str | None) -> li
                 f"{first_line(error)}; change its messages, or leave it out"
             ) from error
     return prompts
+
+
+def _require_end(lm: Any, queries: Sequence[Query], instruction: str | None) -> None:
+    """Refuse a chat template that computes on and on for one of these, which nothing would stop.
+
+    Whatever else is wrong shows when it is rendered as transformers does.
+    """
+    chats = [Chat(f"the query {spell_query(q)}", messages(q, instruction)) for q in queries]
+    tokens = getattr(getattr(lm, "tokenizer", None), "special_tokens_map", {})
+    known = {name: token for name, token in tokens.items() if isinstance(token, str)}
+    problem = try_template(str(lm.chat_template(True)), chats, known)
+    if problem and problem.kind == "endless":
+        raise DotsError(f"the model's chat template {problem.said}; mend it, or leave that out")
 
 
 def has_template(lm: Any) -> bool:

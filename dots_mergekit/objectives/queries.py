@@ -13,7 +13,7 @@ from typing import Any
 
 from dots_mergekit.errors import DotsError
 from dots_mergekit.files import write_text
-from dots_mergekit.foreign import opened, read_bytes
+from dots_mergekit.foreign import opened, parse_json, read_bytes
 from dots_mergekit.messages import and_more, did_you_mean
 
 __all__ = [
@@ -133,10 +133,7 @@ def json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         if not line.strip():
             continue
         where = f"{path}, line {number}"
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise DotsError(f"{where}: this is not JSON: {error}") from error
+        row = parse_json(line, where)
         if not isinstance(row, dict):
             raise DotsError(f"{where}: a JSON object is needed, found {type(row).__name__}")
         yield where, row

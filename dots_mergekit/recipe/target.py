@@ -188,14 +188,15 @@ def _overlap(place: Path, source: Path) -> str | None:
     return None
 
 
-def _lineage(path: Path) -> list[tuple[int, int]]:
-    """Identify what is there of a path and the folders above it, from the inside out."""
-    return [found for p in (path, *path.parents) if (found := _identity(p))]
+def _lineage(path: Path) -> list[tuple[int, int] | Path]:
+    """Identify a path and the folders above it, from the inside out."""
+    return [_identity(p) for p in (path, *path.parents)]
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def _identity(path: Path) -> tuple[int, int] | Path:
+    """Identify what is there, by whatever name; what is not there yet by its name."""
     found = _status(path)
-    return None if found is None else (found.st_dev, found.st_ino)
+    return path if found is None else (found.st_dev, found.st_ino)
 
 
 def _status(path: Path) -> os.stat_result | None:

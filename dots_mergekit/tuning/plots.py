@@ -1,4 +1,4 @@
-"""The pictures of a search: the objectives against each other, and the map of two λ."""
+"""The pictures of a search: the objectives against each other, and against the λ."""
 
 from __future__ import annotations
 
@@ -19,12 +19,16 @@ if TYPE_CHECKING:
 
 __all__ = ["front_picture", "weights_picture"]
 
+Place = tuple[float, float]
+"""Where something is drawn."""
+
 # Colours that people who see colours differently tell apart, too (Okabe and Ito).
 _CHOSEN = "#D55E00"
 _PARENT = "#0072B2"
 _ONES = "#CC79A7"
 _FRONT = "#000000"
 _LEFT_OUT = "#555555"
+_TRIAL = "#999999"
 
 _DOTS_PER_INCH = 150
 
@@ -127,11 +131,38 @@ def _span(trials: Sequence[Trial], objective: str) -> float:
     return max(values) - min(values)
 
 
-def _place_by_objectives(across: str, up: str) -> Callable[[Trial], tuple[float, float]]:
+def _place_by_objectives(across: str, up: str) -> Callable[[Trial], Place]:
     return lambda trial: (trial.scores.objectives[across], trial.scores.objectives[up])
 
 
 def weights_picture(outcome: Outcome) -> bytes:
+    """Draw where the trials were: two λ as a plane, another number of them one by one."""
+    return _plane(outcome) if len(outcome.settings.weights) == 2 else _one_by_one(outcome)
+
+
+def _one_by_one(outcome: Outcome) -> bytes:
+    """Draw each objective against each λ: a row for each objective, a column for each λ."""
+    spans, names = outcome.settings.weights, list(outcome.settings.objectives)
+    figure, panels = _panels(len(spans), rows=len(names))
+    cells = itertools.product(names, spans.items())
+    for axes, (objective, (weight, ends)) in zip(panels, cells, strict=True):
+
+        def place(trial: Trial, weight: str = weight, objective: str = objective) -> Place:
+            return trial.point.weights[weight], trial.scores.objectives[objective]
+
+        axes.plot(*zip(*map(place, outcome.trials), strict=True), "o", color=_TRIAL, markersize=5)
+        front = [place(trial) for trial in _on_front(outcome)]
+        ring: dict[str, Any] = {"markersize": 8, "markerfacecolor": "none", "color": _FRONT}
+        axes.plot(*zip(*front, strict=True), "o", **ring, label="front")
+        _mark(axes, outcome, place)
+        axes.set_xlim(*_widened(ends))
+        axes.set_xlabel(f"λ of {weight}")
+        axes.set_ylabel(_axis(outcome, objective))
+        axes.yaxis.set_inverted(outcome.settings.directions[objective] == "minimize")
+    return _drawn(figure, panels[: len(spans)], "Where the trials were")
+
+
+def _plane(outcome: Outcome) -> bytes:
     """Draw the plane of the two λ, in one panel for each objective, bright where it is good."""
     (first, width), (second, height) = outcome.settings.weights.items()
     directions = outcome.settings.directions
@@ -177,7 +208,7 @@ def _panels(count: int, rows: int = 1) -> tuple[Figure, list[Axes]]:
     return figure, list(panels.flat)
 
 
-def _mark(axes: Axes, outcome: Outcome, place: Callable[[Trial], tuple[float, float]]) -> None:
+def _mark(axes: Axes, outcome: Outcome, place: Callable[[Trial], Place]) -> None:
     """Mark what people look for: the parents, every λ = 1, what is left out, the choice."""
     hollow: dict[str, Any] = {"linestyle": "", "markerfacecolor": "none", "zorder": 4}
     markers = itertools.cycle("^v<>")
@@ -203,7 +234,7 @@ def _mark(axes: Axes, outcome: Outcome, place: Callable[[Trial], tuple[float, fl
 
 def _point(
     axes: Axes,
-    place: tuple[float, float],
+    place: Place,
     marker: str,
     edge: str,
     size: float,

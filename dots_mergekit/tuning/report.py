@@ -22,7 +22,7 @@ __all__ = ["write_report"]
 
 
 def write_report(outcome: Outcome, *, gpus: int = 0) -> list[Path]:
-    """Write `report.md`, `front.png` and, for two λ, `weights.png` into the study's folder.
+    """Write `report.md`, `front.png` and `weights.png` into the study's folder.
 
     Args:
         outcome: Of `tuning.tune`.
@@ -34,9 +34,7 @@ def write_report(outcome: Outcome, *, gpus: int = 0) -> list[Path]:
     Raises:
         DotsError: A file cannot be written.
     """
-    pictures = {"front.png": front_picture(outcome)}
-    if len(outcome.settings.weights) == 2:
-        pictures["weights.png"] = weights_picture(outcome)
+    pictures = {"front.png": front_picture(outcome), "weights.png": weights_picture(outcome)}
     for name, content in pictures.items():
         write_bytes(outcome.folder / name, content)
     write_text(outcome.folder / "report.md", _report(outcome, list(pictures), gpus))
@@ -91,10 +89,11 @@ def _chosen(outcome: Outcome) -> str:
     ]
     if outcome.confirmed:
         factor = f"{CONFIRMATION_FACTOR * settings.votes} votes instead of "
+        many = len(outcome.confirmed) > 1
         lines.append(
-            f"Best under this rule were trials {', '.join(map(str, outcome.confirmed))}. They were "
-            f"scored again with a fresh seed and {factor}{settings.votes}, and the "
-            "second scores decided."
+            f"Best under this rule {'were trials' if many else 'was trial'} "
+            f"{', '.join(map(str, outcome.confirmed))}, scored again with a fresh seed and "
+            f"{factor}{settings.votes}{'; the second scores decided' if many else ''}."
         )
     compared = {"chosen": choice}
     trials = {trial.number: trial for trial in outcome.trials}

@@ -203,3 +203,31 @@ def test_a_query_that_the_template_refuses_is_named(tmp_path: Path) -> None:
         pytest.raises(DotsError, match="does not take the query 'x': no x"),
     ):
         scorer.votes(recipe_of(world), [Query("x")], 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("does", "said"),
+    [
+        ("{% for i in range(99999) %}{% for i in range(99999) %}{% endfor %}{% endfor %}", "of co"),
+        ("{{ 10 ** (10 ** (8 + m.content|length)) }}", "of computing for the query"),
+        ("{% set x = m.content * 10 ** 10 %}", "takes more memory than there is for the query"),
+    ],
+)
+def test_a_query_for_which_the_template_has_no_end_is_named(
+    tmp_path: Path, does: str, said: str
+) -> None:
+    """Others pass, so that nothing shows before."""
+    world = write_triple(tmp_path)
+    for folder in world.values():
+        (folder / "chat_template.jinja").write_text(
+            f"{{% for m in messages %}}{{% if 'x' in m.content %}}{does}{{% endif %}}"
+            "{{ m.content }}{% endfor %}"
+        )
+    with (
+        open_model(recipe_of(world), device="cpu") as model,
+        LmEvalScorer(model, Generation(votes=1, max_tokens=4), ["consistency"]) as scorer,
+    ):
+        scorer.votes(recipe_of(world), [Query("a"), Query("b")], 1, 1)
+        with pytest.raises(DotsError) as refused:
+            scorer.votes(recipe_of(world), [Query("a"), Query("x")], 1, 1)
+    assert said in str(refused.value) and "the query 'x'; mend it" in str(refused.value)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from checked import errors, of
 from checkpoints import write_checkpoint
 from peft import LoraConfig, get_peft_model
@@ -86,3 +88,20 @@ class TestBad:
         found = errors(check(Recipe("merge_method: linear\n")))
         assert len(found) == 1
         assert "Exactly one of" in found[0]
+
+
+def test_the_folder_is_looked_at_whatever_the_recipe_has(world: Path, tmp_path: Path) -> None:
+    """Mistakes that mergekit refuses, that it passes over, and such of the search."""
+    models = [{"model": str(world / name), "parameters": {"weight": 1.0}} for name in ("sft",)]
+    wrong: list[dict[str, Any]] = [
+        {"merge_method": "nope"},
+        {"parameterz": {}},
+        {"tune": {"trails": 5}},
+        {"slices": []},
+    ]
+    for more in wrong:
+        content = {"merge_method": "dots", "models": models, "base_model": str(world / "base")}
+        recipe = Recipe(yaml.safe_dump({**content, **more}))
+        found = check(recipe, out=world / "sft")
+        said = [finding.message for finding in found.errors]
+        assert sum("cannot write a merge to" in message for message in said) == 1, (more, said)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from checked import configure, errors, of, rewrite
+from checkpoints import read_tensors
 
 from dots_mergekit.checking import check
 
@@ -75,6 +76,15 @@ class TestCheckpoints:
         assert "the index promises" in errors(check(of(world / "base", sharded)))[0]
         shard.unlink()
         assert f"{shard.name}, which is not there" in errors(check(of(world / "base", sharded)))[0]
+
+    def test_pickles_of_before_pytorch_1_6_are_read(self, world: Path, tmp_path: Path) -> None:
+        old = tmp_path / "old"
+        shutil.copytree(world / "sft", old)
+        for file in old.glob("model*"):
+            file.unlink()
+        kept: dict[str, Any] = {"_use_new_zipfile_serialization": False}
+        torch.save(read_tensors(world / "sft"), old / "pytorch_model.bin", **kept)
+        assert not errors(check(of(world / "base", old), deep=True))
 
     def test_pickles_that_could_run_code_are_refused(self, world: Path, tmp_path: Path) -> None:
         """A `.bin` file is read as tensors or not at all."""

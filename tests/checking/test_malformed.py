@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import time
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,12 @@ def pickled(folder: Path, content: Any) -> None:
 def written(folder: Path, name: str, content: bytes | str) -> None:
     data = content if isinstance(content, bytes) else content.encode()
     (folder / name).write_bytes(data)
+
+
+def bomb(folder: Path, part: str, content: bytes) -> None:
+    (folder / "model.safetensors").unlink()
+    with zipfile.ZipFile(folder / "pytorch_model.bin", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(part, content)
 
 
 def pickled_as(folder: Path, content: str) -> None:
@@ -283,6 +290,18 @@ MODELS: Mapping[str, tuple[Spoil, str]] = {
     "pickle of sparse tensors": (
         lambda p: pickled(p, {"w": torch.ones(2, 2).to_sparse()}),
         "w is sparse or quantized",
+    ),
+    "pickle that expands a thousand-fold": (
+        lambda p: bomb(p, "a/data.pkl", b"0" * (1 << 24)),
+        "a/data.pkl in it is compressed (",
+    ),
+    "weights that expand a thousand-fold": (
+        lambda p: bomb(p, "a/data/0", bytes(1 << 24)),
+        "a/data/0 in it is compressed (",
+    ),
+    "bytes under the name of a pickle": (
+        lambda p: pickled_as(p, "hello"),
+        "pytorch_model.bin cannot be read as PyTorch weights",
     ),
     "empty pickle": (
         lambda p: pickled_as(p, ""),

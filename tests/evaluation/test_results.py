@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
 from typing import Any
 
-from evaluations import CHECKPOINTS, Seen, settings
+import pytest
+from evaluations import CHECKPOINTS, TWO, Seen, settings
 from safetensors.torch import load_file, save_file
 from tasks import write_task
 
+from dots_mergekit.errors import DotsError
 from dots_mergekit.evaluation.evaluate import evaluate
 
 
@@ -55,6 +58,51 @@ def test_results_of_something_else_are_not_used(tmp_path: Path) -> None:
     result.write_text("{")
     again, notes = scored()
     assert again == ["base, mine"] and "cannot be read" in notes[0]
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        "[1]",
+        '{"dots_eval": 3}',
+        '{"dots_eval": {"identity": [], "circumstances": {}, "samples_sha256": ""}}',
+        '{"dots_eval": {"identity": {}}}',
+        '{"a":' * 100_000,
+        "\0",
+    ],
+)
+def test_a_result_that_was_tampered_with_is_scored_again(tmp_path: Path, garbage: str) -> None:
+    models = (str(CHECKPOINTS / "base"),)
+    given = settings(tmp_path, models=models, tasks=TWO[:1], limit=2)
+    table = evaluate(given, Seen())
+    (result,) = tmp_path.glob("base-*/results_*.json")
+    result.write_text(garbage)
+    again = evaluate(given, seen := Seen())
+    assert len(seen.results) == 1 and "cannot be read" in seen.notes[0]
+    assert again.markdown() == table.markdown()
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("[]", "line 1: this is no sample of lm-eval's"),
+        ('{"filter": "none"}', "line 1: this is no sample of lm-eval's"),
+        ("[" * 100_000, "line 1 nests more than 100 deep"),
+        ("{", "line 1 cannot be read as JSON"),
+    ],
+)
+def test_samples_that_are_none_are_named(tmp_path: Path, line: str, said: str) -> None:
+    """Also where the result was made to go with them."""
+    given = settings(tmp_path, models=(str(CHECKPOINTS / "base"),), tasks=TWO[:1], limit=2)
+    evaluate(given, Seen())
+    (samples,) = tmp_path.glob("base-*/samples_*.jsonl")
+    (result,) = tmp_path.glob("base-*/results_*.json")
+    old, new = (hashlib.sha256(t.encode()).hexdigest() for t in (samples.read_text(), line))
+    samples.write_text(line)
+    result.write_text(result.read_text().replace(old, new))
+    with pytest.raises(DotsError) as refused:
+        evaluate(given, Seen())
+    assert said in str(refused.value) and str(samples) in str(refused.value)
 
 
 def test_another_batch_size_keeps_results_and_is_named(tmp_path: Path) -> None:

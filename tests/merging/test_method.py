@@ -21,10 +21,11 @@ from mergekit.options import MergeOptions
 from oracle import in_units_of_last_place, merged_in_float64, selection_in_float64
 from safetensors.torch import save_file
 from torch import Tensor
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 import dots_mergekit
 from dots_mergekit import Selection, combine, select
+from dots_mergekit.errors import NonFiniteError
 
 WEIGHTS = [0.0, 0.5, 1.0, 1.37, 2.0, -1.0]
 DENSITIES = [0.01, 0.3, 0.999, 1.0]
@@ -318,18 +319,78 @@ def test_tied_embeddings(tmp_path: Path) -> None:
     assert_same(found, expected(base, [tuned], [0.5]))
 
 
-def test_mixture_of_experts(tmp_path: Path) -> None:
-    """mergekit joins the experts of a layer into one tensor, as transformers does in memory."""
-    base, tuned = (write_checkpoint(tmp_path / str(i), "mixtral", seed=i) for i in (0, 1))
-    merge(recipe_of(base, tuned, weight=0.5), tmp_path / "out")
-    parameters = [
-        AutoModelForCausalLM.from_pretrained(path, dtype=torch.bfloat16).state_dict()
-        for path in (base, tuned, tmp_path / "out")
-    ]
-    for name, tensor in parameters[0].items():
-        source = parameters[1][name]
-        want = combine(tensor, [source], [select(tensor, source, 0.3)], [0.5])
-        assert torch.equal(parameters[2][name], want), name
+@pytest.fixture(scope="module")
+def experts(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """A base and two models, each expert of which changed by another length."""
+    folder = tmp_path_factory.mktemp("experts")
+    base = write_checkpoint(folder / "base", "mixtral", num_local_experts=3)
+    sources = []
+    for seed in (1, 2):
+        source = write_checkpoint(
+            folder / str(seed), "mixtral", shift_from=base, seed=seed, num_local_experts=3
+        )
+        ours, tensors = read_tensors(base), read_tensors(source)
+        for i, name in enumerate(n for n in sorted(tensors) if ".experts." in n):
+            tensors[name] = ours[name] + (tensors[name] - ours[name]) * 2.0 ** (i % 5)
+        save_file(tensors, source / "model.safetensors", {"format": "pt"})
+        sources.append(source)
+    return [base, *sources]
+
+
+def unstacked(folder: Path, out: Path) -> dict[str, Tensor]:
+    """Let transformers write the tensors of a merge, each expert's by themselves again."""
+    made: Any = AutoModelForCausalLM
+    model = made.from_config(AutoConfig.from_pretrained(folder))
+    model.to(torch.bfloat16).load_state_dict(read_tensors(folder))
+    model.save_pretrained(out)
+    return read_tensors(out)
+
+
+@pytest.mark.parametrize("rescale", [True, False])
+def test_each_expert_is_selected_from_by_itself(
+    experts: list[Path], tmp_path: Path, rescale: bool
+) -> None:
+    """mergekit stacks the experts of a layer; the merge is that of the tensors in the files."""
+    base, *sources = experts
+    recipe = {**recipe_of(base, *sources, weight=0.7), "parameters": {"rescale": rescale}}
+    merge(recipe, tmp_path / "out")
+    assert any(name.endswith("experts.gate_up_proj") for name in read_tensors(tmp_path / "out"))
+    ours, *theirs = (read_tensors(path) for path in experts)
+    wanted = {
+        name: combine(
+            tensor,
+            [source[name] for source in theirs],
+            [select(tensor, source[name], 0.3, rescale=rescale) for source in theirs],
+            [0.7, 0.7],
+        )
+        for name, tensor in ours.items()
+    }
+    assert_same(unstacked(tmp_path / "out", tmp_path / "again"), wanted)
+
+
+def test_how_experts_are_stored_makes_no_difference(experts: list[Path], tmp_path: Path) -> None:
+    """A merge is written with stacked experts, and may be merged further."""
+    base, source, other = experts
+    merge({**recipe_of(base, source), "parameters": {"density": 1.0}}, tmp_path / "stacked")
+    apart = tmp_path / "apart"
+    unstacked(tmp_path / "stacked", apart)
+    for name in ("stacked", "apart"):
+        merge(recipe_of(base, tmp_path / name, other), tmp_path / f"out of {name}")
+    assert_same(read_tensors(tmp_path / "out of stacked"), read_tensors(tmp_path / "out of apart"))
+
+
+def test_a_damaged_expert_is_named(experts: list[Path], tmp_path: Path) -> None:
+    base, source, other = experts
+    damaged = tmp_path / "damaged"
+    shutil.copytree(source, damaged)
+    tensors = read_tensors(damaged)
+    name = "model.layers.1.block_sparse_moe.experts.2.w3.weight"
+    tensors[name][5, 5] = torch.nan
+    save_file(tensors, damaged / "model.safetensors", {"format": "pt"})
+    with pytest.raises(NonFiniteError) as refused:
+        merge(recipe_of(base, damaged, other), tmp_path / "out")
+    said = f"tensor model.layers.1.mlp.experts.gate_up_proj[2, 96:192] of {damaged}: 1 of"
+    assert said in str(refused.value)
 
 
 def test_a_source_with_more_tokens(world: dict[str, Path], tmp_path: Path) -> None:

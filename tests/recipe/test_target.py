@@ -116,6 +116,19 @@ def test_adapters_tokenizers_and_what_else_is_given_are_inputs_too(
         assert problem is not None and f"it is {called}, an input" in problem
 
 
+@pytest.mark.parametrize(
+    ("out", "how"), [("study", "is"), ("study/merged", "lies inside"), ("new", "contains")]
+)
+def test_a_folder_that_is_yet_to_come_is_known_by_its_path(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str, how: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = {"the study folder": Path("new/../study") if how != "contains" else Path("new/study")}
+    problem = Target.of(recipe(world), tmp_path / out, inputs=given).problem()
+    assert problem is not None and f"it {how} the study folder" in problem
+    assert Target.of(recipe(world), tmp_path / "other", inputs=given).problem() is None
+
+
 def test_a_folder_is_named_like_an_input_and_is_none(world: Path, tmp_path: Path) -> None:
     write_merge(recipe(world), tmp_path / "sft")
     write_merge(recipe(world), world / "sft2")

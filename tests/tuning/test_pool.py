@@ -102,7 +102,7 @@ def test_a_dataset_is_read_by_its_split(tmp_path: Path) -> None:
             '{"promt": "a", "n": 1}',
             "no column `prompt`; did you mean `promt`",
         ),
-        ("q.jsonl", '{"prompt": "a"}\n{"prompt": ', r"q.jsonl, line 2: this is not JSON"),
+        ("q.jsonl", '{"prompt": "a"}\n{"prompt": ', r"q.jsonl, line 2 cannot be read as JSON"),
         ("q.jsonl", "[1]", "line 1: a JSON object is needed, found list"),
         ("q.jsonl", "\n\n", "holds no query"),
         ("q.jsonl", '{"prompt": " "}', "line 1: `prompt` is to hold a prompt"),

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
 
 from dots_mergekit.objectives.queries import Query
@@ -126,18 +127,29 @@ def test_pictures_have_a_panel_for_each_pair_of_objectives(tmp_path: Path) -> No
     assert size(front) == size(weights)
 
 
-def test_other_numbers_of_weights_have_no_map(tmp_path: Path) -> None:
+@pytest.mark.parametrize("names", [("sft",), ("sft", "rlvr", "third")])
+def test_other_numbers_of_weights_are_drawn_one_by_one(
+    tmp_path: Path, names: tuple[str, ...]
+) -> None:
+    """A column for each λ, and a row for each objective."""
     found = outcome(tmp_path)
-    one = [
-        dataclasses.replace(t, point=Point({"sft": t.point.weights["sft"]})) for t in found.trials
+    trials = [
+        dataclasses.replace(
+            trial, point=Point({name: trial.point.weights.get(name, 1.0) for name in names})
+        )
+        for trial in found.trials
     ]
+    spans = dict.fromkeys(names, (0.5, 2.0))
     found = dataclasses.replace(
         found,
-        trials=one,
-        choice=one[found.choice.number],
-        settings=found.settings.model_copy(update={"weight": {"sft": (0.5, 2.0)}}),
+        trials=trials,
+        choice=trials[found.choice.number],
+        settings=found.settings.model_copy(update={"weight": spans}),
     )
-    assert [path.name for path in write_report(found)] == ["report.md", "front.png"]
+    report, front, weights = write_report(found)
+    assert "![weights.png](weights.png)" in report.read_text()
+    width, height = size(weights)
+    assert width == 150 * (1.2 + 5 * len(names)) and height > 1.5 * size(front)[1]
 
 
 def test_points_on_one_line_are_drawn_without_a_surface(tmp_path: Path) -> None:

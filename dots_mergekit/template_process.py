@@ -1,17 +1,17 @@
-"""The process that renders one chat template, with little time and memory, and says how it went.
+"""The process that renders chat templates, with little time and memory, and says how it went.
 
-Reads JSON from stdin (`template`, `variables`, and the limits `seconds` and `memory`) and writes
-JSON: null, or what kind of problem there is and its words. It renders as transformers does, in
-Jinja's sandbox for immutable values.
+Reads JSON from stdin: `template`, `variables`, `chats` (what each is called, and its messages) and
+the limits `seconds`, for each of these, and `memory`. It writes the number of each chat when it
+begins with it, and then JSON: null, or what kind of problem there is and its words. It renders as
+transformers does, in Jinja's sandbox for immutable values.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import math
+import signal
 import sys
-import time
 from datetime import datetime
 from typing import Any, NoReturn
 
@@ -51,7 +51,7 @@ def _now(form: str) -> str:
     return datetime.now().strftime(form)
 
 
-def render(template: str, variables: dict[str, Any]) -> tuple[str, str] | None:
+def render(template: str, what: str, variables: dict[str, Any]) -> tuple[str, str] | None:
     """Render a template; None if that is well, else a kind of problem and its words."""
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
@@ -64,30 +64,37 @@ def render(template: str, variables: dict[str, Any]) -> tuple[str, str] | None:
         for part in environment.from_string(template).generate(**variables):
             length += len(part)
             if length > _LONGEST:
-                return "endless", f"writes more than {_LONGEST:,} characters for one question"
+                return "endless", f"writes more than {_LONGEST:,} characters for {what}"
     except _Refused as error:
-        return "refuses", f"refuses a plain question: {error}"
+        return "refuses", f"refuses {what}: {error}"
     except jinja2.TemplateSyntaxError as error:
         return "broken", f"is broken, line {error.lineno}: {error.message}"
     except SecurityError as error:
         return "unsafe", f"reaches for what the sandbox forbids: {error}"
     except MemoryError:
-        return "endless", "takes more memory than there is for a prompt"
+        return "endless", f"takes more memory than there is for {what}"
     except Exception as error:  # a template can raise whatever its operators do
-        return "broken", f"fails on a plain question: {type(error).__name__}: {error}"
+        return "broken", f"fails on {what}: {type(error).__name__}: {error}"
     return None
 
 
 def main() -> None:
     """Answer the one request."""
     request = json.load(sys.stdin)
-    with contextlib.suppress(ImportError, ValueError, OSError):  # where there are no such limits
+    with contextlib.suppress(ImportError, ValueError, OSError):  # where there is no such limit
         import resource
 
-        seconds = request["seconds"] + math.ceil(time.process_time())  # what has been taken is past
-        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
         resource.setrlimit(resource.RLIMIT_AS, (request["memory"], request["memory"]))
-    json.dump(render(request["template"], request["variables"]), sys.stdout)
+    problem = None
+    for index, (what, messages) in enumerate(request["chats"]):
+        print(index, flush=True)
+        with contextlib.suppress(AttributeError):  # where there are no such timers
+            signal.setitimer(signal.ITIMER_PROF, request["seconds"])  # whose signal is the end
+        variables = {**request["variables"], "messages": messages}
+        problem = render(request["template"], what, variables)
+        if problem:
+            break
+    print(json.dumps(problem))
 
 
 if __name__ == "__main__":
