@@ -65,7 +65,7 @@ class Work:
 
 
 def write_recipe(folder: Path) -> Path:
-    """Write a small search: a pool out of twelve questions, twelve trials, three looked at twice."""
+    """Write a small search: a pool of six queries, twelve trials, three second looks."""
     folder.mkdir(parents=True, exist_ok=True)
     questions = [f"{10 + n}+{20 + 3 * n}=?" for n in range(10)] + ["reverse abcd", "sort dbca"]
     lines = [json.dumps({"prompt": question}) + "\n" for question in questions]
