@@ -15,6 +15,7 @@ from dots_mergekit import autoload
 TYPE_CHECKING = False  # type checkers take it as true; importing `typing` costs more than all this
 if TYPE_CHECKING:
     from dots_mergekit.api import check as check
+    from dots_mergekit.api import choose as choose
     from dots_mergekit.api import evaluate as evaluate
     from dots_mergekit.api import merge as merge
     from dots_mergekit.api import preview as preview
@@ -39,6 +40,7 @@ _HOME = {
     "Selection": "merging.kernel",
     "Silent": "progress",
     "check": "api",
+    "choose": "api",
     "combine": "merging.kernel",
     "evaluate": "api",
     "merge": "api",

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from dots_mergekit.tuning.outcome import Outcome
     from dots_mergekit.tuning.settings import Settings
 
-__all__ = ["check", "evaluate", "merge", "preview", "select_queries", "tune"]
+__all__ = ["check", "choose", "evaluate", "merge", "preview", "select_queries", "tune"]
 
 PathLike = str | os.PathLike[str]
 
@@ -184,6 +184,49 @@ def tune(
             if merge is not None:
                 target["quiet"] = not isinstance(told, Bars)
                 write_merge(outcome.best, merge, card=True, **target)
+    return outcome
+
+
+def choose(
+    out: PathLike = "study",
+    *,
+    pick: str,
+    merge: PathLike | None = None,
+    overwrite: bool = False,
+    storage: str | None = None,
+    progress: Progress | None = None,
+) -> Outcome:
+    """Choose again on a study, by another rule; no model is loaded and nothing is generated.
+
+    Args:
+        out: The study's folder, as `tune` left it.
+        pick: The rule: a name of `dots_mergekit.tuning.choice.RULES`.
+        merge: Merge with the chosen λ into this folder.
+        overwrite: Replace an older model in that folder, of which nothing stays.
+        storage: The Optuna storage URL that `tune` was given, if it was.
+        progress: Is told what goes on; if None, it is shown on stderr or in the notebook.
+
+    Returns:
+        The study with the new choice, which `best.yml` and the report now name.
+
+    Raises:
+        DotsError: There is no study, no such rule, or its records cannot be read.
+    """
+    from dots_mergekit.recipe.mergekit import write_merge
+    from dots_mergekit.tuning.again import choose_again, recorded
+    from dots_mergekit.tuning.report import write_report
+
+    with _shown(progress, verbose=False) as told, calm():
+        target: dict[str, Any] = {"overwrite": overwrite, "inputs": {"the study": Path(out)}}
+        if merge is not None:
+            _require_mergeable(recorded(Path(out)).recipe, told, out=merge, **target)
+        outcome = choose_again(out, pick, storage)
+        for note in outcome.notes:
+            told.note(note)
+        write_report(outcome)
+        if merge is not None:
+            quiet = not isinstance(told, Bars)
+            write_merge(outcome.best, merge, card=True, quiet=quiet, **target)
     return outcome
 
 

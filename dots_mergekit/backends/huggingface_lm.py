@@ -8,6 +8,7 @@ from typing import Any, Self
 import torch
 from lm_eval.models.huggingface import HFLM
 
+from dots_mergekit.backends.counting import CountsResponses
 from dots_mergekit.backends.loading import load_model, load_tokenizer
 from dots_mergekit.errors import NonFiniteError
 
@@ -18,7 +19,7 @@ __all__ = ["HuggingFaceLM", "Loaded", "load_checkpoint"]
 _MOST_LOGITS = 1 << 29
 
 
-class HuggingFaceLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
+class HuggingFaceLM(CountsResponses, HFLM):  # type: ignore[misc]  # lm-eval has no types
     """lm-eval's `hf` model, made of a loaded model and its tokenizer.
 
     It differs in five things. A response ends at the tokenizer's end token also where the model's
@@ -37,14 +38,6 @@ class HuggingFaceLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**{"softmax_dtype": "float32", **kwargs})
-        self._tokens = 0
-        self._truncated = 0
-
-    def take_counts(self) -> tuple[int, int]:
-        """Give tokens generated and responses without an end since the last call."""
-        counts = self._tokens, self._truncated
-        self._tokens = self._truncated = 0
-        return counts
 
     def _model_generate(
         self, context: torch.Tensor, max_length: int, stop: list[str], **kwargs: Any
@@ -63,8 +56,7 @@ class HuggingFaceLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
         is_end = torch.isin(generated, torch.tensor(sorted(ends), device=generated.device))
         ended = is_end.any(dim=1)
         lengths = torch.where(ended, is_end.int().argmax(dim=1) + 1, generated.shape[1])
-        self._tokens += int(lengths.sum())
-        self._truncated += int((~ended).sum())
+        self._count(lengths.tolist(), ended.tolist())
         return produced
 
     def _loglikelihood_tokens(

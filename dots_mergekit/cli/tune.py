@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from dots_mergekit.backends import BACKENDS
@@ -54,6 +54,8 @@ examples:
   dots-tune --recipe recipes/quickstart.yml --out paper \\
       --objectives consistency,perplexity --pick knee
       the objectives of the DoTS paper
+  dots-tune --choose knee --out study
+      another choice among what was scored there, without a model
   dots-tune --schema > recipe.schema.json
       so that an editor completes and checks `tune:`
 
@@ -69,8 +71,14 @@ exit codes: 0 done, 2 a mistake in what was given, 1 a fault of ours, 130 interr
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `dots-tune` and give its exit code."""
-    options = _parser().parse_args(argv)
+    parser = _parser()
+    options = parser.parse_args(argv)
     settings = given_settings(options)
+    if options.choose is not None:
+        _refuse_beside_choose(parser, options, settings)
+        return _choose(options)
+    if options.recipe is None:
+        parser.error("--recipe is needed: a mergekit YAML with a `tune:` section")
 
     # Late: this brings torch, mergekit and optuna, which --help and mistyped options do not need.
     from dots_mergekit.api import preview, tune
@@ -95,11 +103,35 @@ def main(argv: Sequence[str] | None = None) -> int:
             progress=progress,
             **settings,
         )
-    if not options.quiet:
-        _print_outcome(outcome)
-        if options.merge is not None:
-            say(f"merged into {options.merge}")
+    _print_outcome(outcome, options)
     return 0
+
+
+def _choose(options: argparse.Namespace) -> int:
+    from dots_mergekit.api import choose
+
+    with screen(options, f"{options.out} is as it was") as progress:
+        outcome = choose(
+            options.out,
+            pick=options.choose,
+            merge=options.merge,
+            overwrite=options.overwrite,
+            storage=options.storage,
+            progress=progress,
+        )
+    _print_outcome(outcome, options)
+    return 0
+
+
+def _refuse_beside_choose(
+    parser: argparse.ArgumentParser, options: argparse.Namespace, settings: Mapping[str, object]
+) -> None:
+    given = [*settings, *(key for key in ("recipe", "dry_run") if getattr(options, key))]
+    if given:
+        beside = [f"--{key.replace('_', '-')}" for key in given]
+        parser.error(
+            f"--choose takes recipe and settings from the study, and not {', '.join(beside)}"
+        )
 
 
 class _PrintSchema(argparse.Action):
@@ -113,10 +145,12 @@ class _PrintSchema(argparse.Action):
 def _parser() -> argparse.ArgumentParser:
     parser = make_parser("dots-tune", _DESCRIPTION, _EPILOG)
     add = parser.add_argument
-    add("--recipe", metavar="R", required=True, help="a mergekit YAML with a `tune:` section")
+    add("--recipe", metavar="R", help="a mergekit YAML with a `tune:` section")
     add("--out", metavar="DIR", default="study", help="the study folder (default: study)")
     add("--merge", metavar="DIR", help="merge with the chosen λ into this folder at the end")
     add("--overwrite", action="store_true", help="replace an older model in that folder")
+    add("--choose", metavar="RULE", help="choose again in the study folder by another pick rule, "
+        "from what its points answered: nothing is generated")  # fmt: skip
     add("--dry-run", action="store_true", help="say what would be done, and stop")
     add("--schema", nargs=0, action=_PrintSchema, help="print the JSON schema of recipes with a"
         " `tune:` section, and stop")  # fmt: skip
@@ -141,12 +175,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _print_outcome(outcome: Outcome) -> None:
+def _print_outcome(outcome: Outcome, options: argparse.Namespace) -> None:
+    if options.quiet:
+        return
     choice = outcome.choice
     say(f"chosen: trial {choice.number}, {choice.point}: {choice.scores}")
     if choice.number in outcome.confirmed:
         say(f"scored again: {outcome.confirmed[choice.number]}")
     say(f"the report is {outcome.folder / 'report.md'}, the recipe {outcome.best.origin}")
+    if options.merge is not None:
+        say(f"merged into {options.merge}")
 
 
 if __name__ == "__main__":

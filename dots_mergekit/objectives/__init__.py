@@ -8,8 +8,8 @@ r"""What a merge is judged by, without labels: objectives, directions, and tasks
   of the prompt as the model sees it, as in the code of arXiv:2605.00610.
 - `response_perplexity` ≥ 1, minimized: the same of the model's own sampled responses.
 
-A new one is a function of what a model answered (`sampled.Sampled`), and its line in `OBJECTIVES`
-and above.
+A new one is a function of what a model answered to each query (`answered.Answered`), and its line
+in `OBJECTIVES` and above.
 
 The task of the votes runs with any backend of lm-eval, as `dots_votes`:
 
@@ -21,12 +21,13 @@ The task of the votes runs with any backend of lm-eval, as `dots_votes`:
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    from dots_mergekit.objectives.answered import Answered
     from dots_mergekit.objectives.sampled import Sampled
 
 __all__ = ["DIRECTIONS", "FOLDER", "OBJECTIVES", "Direction", "Objective"]
@@ -45,44 +46,57 @@ class Objective:
     Attributes:
         says: What it measures, in a few words.
         direction: Which way is better.
-        function: `file.function` in this folder, which computes it; imported when it is used.
+        function: `file.function` in this folder, which computes it from what a model answered;
+            imported when it is used.
+        asks: Another such function, which asks the model for its loss on each query; None where
+            the votes are enough.
         needs_pseudo_labels: It says nothing of queries without a pseudo-label.
     """
 
     says: str
     direction: Direction
     function: str
+    asks: str | None = None
     needs_pseudo_labels: bool = False
 
-    def of(self, sampled: Sampled) -> float:
+    def of(self, answered: Sequence[Answered]) -> float:
         """Compute it from what a model answered."""
-        file, _, name = self.function.partition(".")
-        module: Any = importlib.import_module(f"{__name__}.{file}")
-        found: float = getattr(module, name)(sampled)
+        found: float = _load(self.function)(answered)
         return found
+
+    def losses(self, sampled: Sampled) -> Sequence[float | None] | None:
+        """Ask a model for what its answers do not tell; None where that is nothing."""
+        return None if self.asks is None else _load(self.asks)(sampled)
+
+
+def _load(function: str) -> Any:
+    file, _, name = function.partition(".")
+    return getattr(importlib.import_module(f"{__name__}.{file}"), name)
 
 
 OBJECTIVES: Mapping[str, Objective] = {
     "consistency": Objective(
         says="how much a model's answers to a query agree with each other",
         direction="maximize",
-        function="votes.consistency",
+        function="answered.consistency",
     ),
     "agreement": Objective(
         says="how much they agree with the majority answer of the surer source model",
         direction="maximize",
-        function="votes.agreement",
+        function="answered.agreement",
         needs_pseudo_labels=True,
     ),
     "perplexity": Objective(
         says="how much the prompts surprise the model",
         direction="minimize",
-        function="likelihood.perplexity",
+        function="answered.perplexity",
+        asks="likelihood.prompt_losses",
     ),
     "response_perplexity": Objective(
         says="how much its own responses surprise the model",
         direction="minimize",
-        function="likelihood.response_perplexity",
+        function="answered.response_perplexity",
+        asks="likelihood.response_losses",
     ),
 }
 """Every objective by name, in the order in which they are computed."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -12,6 +13,7 @@ from dots_mergekit.answers.equivalence import Equivalence, MathEquivalence
 from dots_mergekit.errors import DotsError
 from dots_mergekit.messages import did_you_mean
 from dots_mergekit.objectives import OBJECTIVES
+from dots_mergekit.objectives.answered import Answered
 from dots_mergekit.objectives.prompts import render_for, require_room
 from dots_mergekit.objectives.queries import Query
 from dots_mergekit.objectives.sampled import Sampled
@@ -73,8 +75,9 @@ class LmEvalScorer:
             DotsError: A prompt and `max_tokens` do not fit into the model's context.
         """
         self._model.use(recipe)
-        sampled = self._sample(queries, count, seed)
-        return Poll(sampled.votes, float(sampled.tokens))
+        answered = self._sample(queries, count, seed).answered
+        tokens = sum(one.tokens for one in answered)
+        return Poll([one.vote for one in answered], float(tokens))
 
     def score(
         self, recipe: Recipe, queries: Sequence[Query], *, seed: int, votes: int | None = None
@@ -97,26 +100,21 @@ class LmEvalScorer:
         self._model.use(recipe)
         swapped = time.perf_counter()
         sampled = self._sample(queries, votes or self._generation.votes, seed)
+        answered = sampled.answered
         generated = time.perf_counter()
-        found = {
-            name: objective.of(sampled)
-            for name, objective in OBJECTIVES.items()
-            if name in self._objectives
-        }
+        for name, objective in OBJECTIVES.items():
+            if name in self._objectives and (losses := objective.losses(sampled)) is not None:
+                answered = [
+                    replace(one, losses={**one.losses, name: loss})
+                    for one, loss in zip(answered, losses, strict=True)
+                ]
         finished = time.perf_counter()
-        return Scores(
-            objectives={name: found[name] for name in self._objectives},
-            details={
-                "no_answer_rate": sampled.metrics["no_answer_rate"],
-                "distinct_answers": sampled.metrics["distinct_answers"],
-                "mean_answer_length": sampled.metrics["mean_answer_length"],
-                "truncation_rate": sampled.truncated / sum(map(len, sampled.responses)),
-                "tokens": float(sampled.tokens),
-                "seconds_swap": swapped - started,
-                "seconds_generation": generated - swapped,
-                "seconds_perplexity": finished - generated,
-            },
-        )
+        seconds = {
+            "seconds_swap": swapped - started,
+            "seconds_generation": generated - swapped,
+            "seconds_perplexity": finished - generated,
+        }
+        return Scores.of(answered, self._objectives, seconds)
 
     def _require_pseudo_labels(self, queries: Sequence[Query]) -> None:
         for name in self._objectives:
@@ -168,19 +166,26 @@ def sample(
         lm.take_counts()  # what a generation counted that did not come to its end
     with torch.random.fork_rng(range(torch.cuda.device_count())):
         torch.manual_seed(seed)
-        metrics, samples = run_task(lm, Votes({"metadata": metadata}, equal))
+        _, samples = run_task(lm, Votes({"metadata": metadata}, equal))
     responses = [entry["resps"][0] for entry in samples]
-    tokens, truncated = _count(lm, responses, generation.max_tokens)
+    counts = _counts(lm, prompts, responses, generation.max_tokens)
+    answered = [
+        Answered(
+            vote=entry["distinct_answers"],
+            agreement=entry["agreement"],
+            answer_length=entry["mean_answer_length"],
+            tokens=sum(length for length, _ in of_query),
+            truncated=sum(cut for _, cut in of_query),
+        )
+        for entry, of_query in zip(samples, counts, strict=True)
+    ]
     return Sampled(
         lm=lm,
         queries=queries,
         instruction=generation.instruction,
         prompts=prompts,
         responses=responses,
-        votes=[entry["distinct_answers"] for entry in samples],
-        metrics=metrics,
-        tokens=tokens,
-        truncated=truncated,
+        answered=answered,
     )
 
 
@@ -188,14 +193,26 @@ def sample(
 class _Counting(Protocol):
     """A model that counts what it generates, as ours do."""
 
-    def take_counts(self) -> tuple[int, int]:
-        """Give tokens generated and responses without an end since the last call."""
+    def take_counts(self) -> Mapping[str, list[tuple[int, bool]]]:
+        """Give the tokens of the responses since the last call, and which were cut off.
+
+        By the prompts, as the model read them.
+        """
 
 
-def _count(lm: Any, responses: Sequence[Sequence[str]], most: int) -> tuple[int, int]:
-    """Count tokens and cut-off responses, by their texts if the model does not count."""
+def _counts(
+    lm: Any, prompts: Sequence[str], responses: Sequence[Sequence[str]], most: int
+) -> list[list[tuple[int, bool]]]:
+    """Count the tokens of each query's responses, by their texts if the model does not count."""
     if isinstance(lm, _Counting):
-        return lm.take_counts()
-    texts = [text for group in responses for text in group]
-    lengths = [len(lm.tok_encode(text, add_special_tokens=False)) for text in texts]
-    return sum(min(n + 1, most) for n in lengths), sum(n >= most for n in lengths)
+        counted = {prompt: iter(counts) for prompt, counts in lm.take_counts().items()}
+        # Two queries may look the same to the model: then the first takes its share.
+        return [
+            [next(counted[prompt]) for _ in group]
+            for prompt, group in zip(prompts, responses, strict=True)
+        ]
+    lengths = [
+        [len(lm.tok_encode(text, add_special_tokens=False)) for text in group]
+        for group in responses
+    ]
+    return [[(min(n + 1, most), n >= most) for n in group] for group in lengths]

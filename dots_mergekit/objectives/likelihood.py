@@ -1,8 +1,7 @@
-"""How likely a model finds texts: the perplexity of the prompts, and of its own responses."""
+"""How likely a model finds texts: the prompts, and its own responses."""
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -15,23 +14,22 @@ from dots_mergekit.objectives.queries import Query
 from dots_mergekit.objectives.sampled import Sampled
 from dots_mergekit.objectives.tasks import QueryTask, run_task
 
-__all__ = ["perplexity", "response_perplexity"]
+__all__ = ["prompt_losses", "response_losses"]
 
 
-def perplexity(sampled: Sampled) -> float:
-    """Give exp(mean over queries of a token's mean loss) of the prompts."""
+def prompt_losses(sampled: Sampled) -> list[float]:
+    """Give a token's mean loss, in nats, for the prompt of each query."""
     _, samples = run_task(sampled.lm, _PromptLikelihood(sampled.queries, sampled.instruction))
-    losses = [
+    return [
         -sample["log_likelihood"] / _count_scored(sampled.lm, "", prompt)
         for prompt, sample in zip(sampled.prompts, samples, strict=True)
     ]
-    return _exp(statistics.fmean(losses))
 
 
-def response_perplexity(sampled: Sampled) -> float:
-    """Give exp(mean over queries of the mean over responses of a token's mean loss).
+def response_losses(sampled: Sampled) -> list[float | None]:
+    """Give the mean over the responses to each query of a token's mean loss, in nats.
 
-    Infinite where every response is empty.
+    None where all of them are empty.
     """
     lengths = {
         (index, text): length
@@ -40,27 +38,18 @@ def response_perplexity(sampled: Sampled) -> float:
         if (length := _count_scored(sampled.lm, sampled.prompts[index], text))
     }
     if not lengths:
-        return math.inf
+        return [None] * len(sampled.queries)
     pairs = [(sampled.queries[index], text) for index, text in lengths]
     _, samples = run_task(sampled.lm, _ResponseLikelihood(pairs, sampled.instruction))
     losses = {
         pair: -sample["log_likelihood"] / length
         for (pair, length), sample in zip(lengths.items(), samples, strict=True)
     }
-    means = []
+    means: list[float | None] = []
     for index, group in enumerate(sampled.responses):
         known = [losses[index, text] for text in group if (index, text) in losses]
-        if known:
-            means.append(statistics.fmean(known))
-    return _exp(statistics.fmean(means))
-
-
-def _exp(loss: float) -> float:
-    """Give e to a power, infinite beyond the largest float: such a model finds texts impossible."""
-    try:
-        return math.exp(loss)
-    except OverflowError:
-        return math.inf
+        means.append(statistics.fmean(known) if known else None)
+    return means
 
 
 def _count_scored(lm: Any, context: str, continuation: str) -> int:

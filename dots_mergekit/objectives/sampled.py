@@ -1,12 +1,12 @@
-"""What a model answers to a pool of queries: the record that every objective is computed from."""
+"""What a model has just answered to a pool, and the model, for whoever asks it more."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dots_mergekit.answers.vote import Vote
+from dots_mergekit.objectives.answered import Answered
 from dots_mergekit.objectives.queries import Query
 
 __all__ = ["Sampled"]
@@ -22,10 +22,7 @@ class Sampled:
         instruction: What was put below each query.
         prompts: What the model read.
         responses: What it said.
-        votes: The votes.
-        metrics: Of the task `votes.Votes`, by name.
-        tokens: How many tokens it said.
-        truncated: How many responses have no end.
+        answered: What that comes to.
     """
 
     lm: Any
@@ -33,7 +30,4 @@ class Sampled:
     instruction: str | None
     prompts: Sequence[str]
     responses: Sequence[Sequence[str]]
-    votes: Sequence[Vote]
-    metrics: Mapping[str, float]
-    tokens: int
-    truncated: int
+    answered: Sequence[Answered]

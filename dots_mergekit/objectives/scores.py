@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Protocol
 
 from pydantic import BeforeValidator, Field, field_validator
@@ -11,6 +11,8 @@ from pydantic import BeforeValidator, Field, field_validator
 from dots_mergekit.answers.extraction import ORDER
 from dots_mergekit.answers.patterns import compiled
 from dots_mergekit.answers.vote import Vote
+from dots_mergekit.objectives import OBJECTIVES
+from dots_mergekit.objectives.answered import Answered, describe
 from dots_mergekit.objectives.queries import Query
 from dots_mergekit.recipe import Recipe
 from dots_mergekit.schema import OneOf, Section, as_tuple
@@ -75,10 +77,33 @@ class Scores:
             characters, 0 where there is no answer; `truncation_rate`, the share of responses
             without an end within `max_tokens`; `tokens` generated; `seconds_swap`,
             `seconds_generation` (votes counted), `seconds_perplexity`.
+        answered: What all of that but the seconds was computed from, in the order of the queries;
+            empty where that is not at hand.
     """
 
     objectives: Mapping[str, float]
     details: Mapping[str, float]
+    answered: Sequence[Answered] = field(default=(), repr=False, compare=False)
+
+    @classmethod
+    def of(
+        cls,
+        answered: Sequence[Answered],
+        objectives: Sequence[str],
+        seconds: Mapping[str, float] | None = None,
+    ) -> Scores:
+        """Compute scores from what a merge answered.
+
+        Args:
+            answered: To each query.
+            objectives: Names from `objectives.OBJECTIVES`; what they asked a model for is there.
+            seconds: What it took, as in `details`.
+        """
+        return cls(
+            objectives={name: OBJECTIVES[name].of(answered) for name in objectives},
+            details={**describe(answered), **(seconds or {})},
+            answered=answered,
+        )
 
     def __str__(self) -> str:
         """Spell the objectives as people read them: `consistency 0.812, agreement 0.640`."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -14,22 +13,12 @@ from lm_eval.api.metrics import mean
 from dots_mergekit.answers.equivalence import Equivalence, MathEquivalence
 from dots_mergekit.answers.extraction import ORDER, extract_answer
 from dots_mergekit.answers.vote import Vote, majority_vote
+from dots_mergekit.objectives.answered import largest_share, mean_of_known
 from dots_mergekit.objectives.prompts import messages
 from dots_mergekit.objectives.queries import read_pool
-from dots_mergekit.objectives.sampled import Sampled
 from dots_mergekit.objectives.tasks import QueryTask
 
-__all__ = ["Votes", "agreement", "consistency"]
-
-
-def consistency(sampled: Sampled) -> float:
-    """Give the mean over queries of the share of the largest class of equivalent answers."""
-    return sampled.metrics["consistency"]
-
-
-def agreement(sampled: Sampled) -> float:
-    """Give the mean over queries with a pseudo-label of the share of answers that equal it."""
-    return sampled.metrics["agreement"]
+__all__ = ["Votes"]
 
 
 class Votes(QueryTask):
@@ -111,10 +100,10 @@ class Votes(QueryTask):
         """Say how the numbers of all queries become one."""
         return {
             "consistency": mean,
-            "agreement": partial(_mean_of_known, otherwise=math.nan),
+            "agreement": partial(mean_of_known, otherwise=math.nan),
             "no_answer_rate": mean,
-            "mean_answer_length": partial(_mean_of_known, otherwise=0.0),
-            "distinct_answers": _largest_share,
+            "mean_answer_length": partial(mean_of_known, otherwise=0.0),
+            "distinct_answers": largest_share,
         }
 
     def higher_is_better(self) -> dict[str, bool]:
@@ -126,13 +115,3 @@ class Votes(QueryTask):
             "mean_answer_length": False,
             "distinct_answers": False,
         }
-
-
-def _mean_of_known(values: Sequence[float | None], otherwise: float) -> float:
-    known = [value for value in values if value is not None]
-    return statistics.fmean(known) if known else otherwise
-
-
-def _largest_share(votes: Sequence[Vote]) -> float:
-    counts = Counter(vote.majority for vote in votes if vote.majority is not None)
-    return max(counts.values(), default=0) / len(votes)

@@ -14,6 +14,7 @@ from dots_mergekit.recipe import Recipe
 from dots_mergekit.tuning.choice import pick, ranking
 from dots_mergekit.tuning.retries import insist
 from dots_mergekit.tuning.seeds import seed_for
+from dots_mergekit.tuning.seen import keep_seen
 from dots_mergekit.tuning.settings import CONFIRMATION_FACTOR
 from dots_mergekit.tuning.study import Study
 from dots_mergekit.tuning.trials import SecondLook, Trial
@@ -82,6 +83,7 @@ def _look_again(
 
             try:
                 again = _finite(insist(ask, progress))
+                keep_seen(study.folder, trial.number, again.answered, again=True)
                 look = SecondLook(again, time.monotonic() - began)
             except NonFiniteError as error:
                 if error.input is not None:

@@ -15,7 +15,7 @@ from dots_mergekit.foreign import read_json
 __all__ = ["Record", "read_record"]
 
 # Of the files of a study; one of another format is not gone on with.
-_FORMAT = 2
+_FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,14 @@ class Record:
         storage: Which storage that is: the file in the folder, or the hash of a URL.
         identity: What must not change, flat, as JSON values.
         circumstances: What may change scores a little, and is worth a note when it does.
+        settings: Of the last run: how it searched, as `settings.Settings` reads it.
     """
 
     name: str
     storage: str
     identity: Mapping[str, Any]
     circumstances: Mapping[str, Any]
+    settings: Mapping[str, Any]
 
     def write(self, path: Path) -> None:
         """Write the record, whole or not at all."""
@@ -69,6 +71,7 @@ def _checked(record: Record) -> Record:
         (record.storage, str),
         (record.identity, dict),
         (record.circumstances, dict),
+        (record.settings, dict),
     ):
         if not isinstance(value, kind):
             raise TypeError(f"{kind.__name__} is needed, found {type(value).__name__}")

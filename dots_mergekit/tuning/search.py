@@ -28,6 +28,7 @@ from dots_mergekit.tuning.pool import load_candidates, require_choosable, select
 from dots_mergekit.tuning.retries import insist, require_hope
 from dots_mergekit.tuning.samplers import SAMPLERS
 from dots_mergekit.tuning.seeds import seed_for
+from dots_mergekit.tuning.seen import keep_seen
 from dots_mergekit.tuning.settings import Settings
 from dots_mergekit.tuning.space import Point, edges, few_trials, grid, starts
 from dots_mergekit.tuning.study import POOL, TRIALS, VOTES, Study, open_study
@@ -262,6 +263,7 @@ def _score(
     began = time.monotonic()
     placed, seed = point.recipe(study.recipe), seed_for(study.settings.seed, "search")
     scores = opened.score(placed, queries, seed=seed)
+    keep_seen(study.folder, asked.number, scores.answered)
     return study.trials.record(asked, scores, time.monotonic() - began)
 
 

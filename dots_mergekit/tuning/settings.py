@@ -225,6 +225,13 @@ class Settings(Generation):
         """The direction of each objective, in order."""
         return {name: DIRECTIONS[name] for name in self.objectives}
 
+    @property
+    def content(self) -> dict[str, Any]:
+        """The settings as JSON values, of which `model_validate` makes them again."""
+        # By way of text: pydantic's own JSON values come with a warning about each pair.
+        content: dict[str, Any] = json.loads(json.dumps(self.model_dump(exclude_none=True)))
+        return content
+
     @classmethod
     def parse(cls, recipe: Recipe, overrides: Mapping[str, Any] | None = None) -> Settings:
         """Read the `tune:` section of a recipe, and complete it: a range for each λ, every default.

@@ -33,6 +33,7 @@ __all__ = [
     "BEST",
     "FRONT",
     "POOL",
+    "RECORD",
     "SELECTIONS",
     "TABLE",
     "TRIALS",
@@ -135,6 +136,7 @@ def open_study(
                 storage=here,
                 identity=identify(recipe, settings),
                 circumstances=circumstances(settings, backend),
+                settings=settings.content,
             ),
             begun,
         )
@@ -146,7 +148,8 @@ def open_study(
             trials = Trials(opened, settings)
             require_agreement(folder, recipe, trials)
             if record.storage != here:  # it was moved, and is the same
-                replace(record, storage=here).write(folder / RECORD)
+                record = replace(record, storage=here)
+                record.write(folder / RECORD)
             recipe.write(folder / "recipe.yml")
             yield Study(folder, recipe, settings, record.identity, trials, tuple(notes))
 
@@ -202,4 +205,7 @@ def _agree(folder: Path, fresh: Record, begun: bool) -> tuple[Record, list[str]]
         f"this study was begun with another {line}, so its scores may not compare exactly"
         for line in differences(old.circumstances, fresh.circumstances)
     ]
+    if old.settings != fresh.settings:
+        old = replace(old, settings=fresh.settings)
+        old.write(path)
     return old, notes

@@ -270,7 +270,10 @@ class Trials:
         """Keep what a trial scored when it was asked again."""
         scores: Mapping[str, Any] | None = None
         if look.scores is not None:
-            scores = {name: dict(values) for name, values in vars(look.scores).items()}
+            scores = {
+                "objectives": dict(look.scores.objectives),
+                "details": dict(look.scores.details),
+            }
         kept = {"scores": scores, "seconds": look.seconds, "reason": look.reason}
         self._study.set_user_attr(f"{_SECOND_LOOK}{trial.number}", kept)
 

@@ -13,7 +13,7 @@ from dots_mergekit.errors import DotsError
 from dots_mergekit.files import write_text
 from dots_mergekit.foreign import read_json
 
-__all__ = ["SourcePoll", "SourceVotes"]
+__all__ = ["SourcePoll", "SourceVotes", "vote_of"]
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,16 @@ class SourceVotes:
 
 def _poll(votes: Any, seconds: float, tokens: float | None) -> SourcePoll:
     _require(isinstance(seconds, int | float) and isinstance(tokens, int | float | None), seconds)
-    return SourcePoll(tuple(_vote(**vote) for vote in votes), seconds, tokens)
+    return SourcePoll(tuple(map(vote_of, votes)), seconds, tokens)
+
+
+def vote_of(kept: Mapping[str, Any]) -> Vote:
+    """Read a vote that was kept as JSON.
+
+    Raises:
+        ValueError, LookupError, TypeError: It is none.
+    """
+    return _vote(**kept)
 
 
 def _vote(majority: Any, share: float, classes: Any, no_answer: int, total: int) -> Vote:

@@ -61,7 +61,9 @@ def test_a_response_ends_at_the_tokenizers_end_whatever_the_models_settings_name
     ours.model.generation_config.eos_token_id = named
     theirs.model.generation_config.eos_token_id = [end, *(named or [])]
     assert sample(ours) == sample(theirs)
-    assert 0 < ours.take_counts()[1] < 12, "some responses end, and some are cut off"
+    cuts = [cut for counts in ours.take_counts().values() for _, cut in counts]
+    assert len(cuts) == 12
+    assert 0 < sum(cuts) < 12, "some responses end, and some are cut off"
     if not named:
         theirs.model.generation_config.eos_token_id = None
         assert sample(ours) != sample(theirs)
@@ -80,8 +82,10 @@ def test_tokens_and_ends_are_counted(checkpoint: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(HFLM, "_model_generate", generate)
     lm._model_generate(rows[:, :2], 6, [])
-    assert lm.take_counts() == (2 + 1 + 4, 1)
-    assert lm.take_counts() == (0, 0)
+    for prompt in ("a", "b", "a"):
+        lm.cache_hook.add_partial("generate_until", (prompt, {}), "")
+    assert lm.take_counts() == {"a": [(2, False), (4, True)], "b": [(1, False)]}
+    assert lm.take_counts() == {}
     assert seen["eos_token_id"] == [end]
 
 

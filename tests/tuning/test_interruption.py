@@ -16,7 +16,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from dots_mergekit.objectives.scores import Scores
 from dots_mergekit.recipe import Recipe
+from dots_mergekit.tuning.again import recorded
+from dots_mergekit.tuning.seen import read_seen
 
 CHECKPOINTS = Path(__file__).resolve().parents[2] / "examples" / "arithmetic" / "checkpoints"
 TRIALS = 8
@@ -101,12 +104,28 @@ def trials(out: Path) -> list[Mapping[str, str]]:
     return [{k: v for k, v in row.items() if "seconds" not in k} for row in rows]
 
 
+def seen(out: Path) -> Mapping[str, str]:
+    """What each point answered, by its file."""
+    return {path.name: path.read_text() for path in (out / "votes").iterdir()}
+
+
 @pytest.fixture(scope="module")
 def whole(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The study of a search that nobody disturbed."""
     out = tmp_path_factory.mktemp("whole") / "study"
     finish(recipe, out)
     return out
+
+
+def test_scores_are_functions_of_what_is_kept_of_the_answers(whole: Path) -> None:
+    looked_again = [name for name in seen(whole) if "again" in name]
+    assert len(seen(whole)) - len(looked_again) == TRIALS
+    assert looked_again
+    objectives = recorded(whole).settings.objectives
+    for row in trials(whole):
+        scores = Scores.of(read_seen(whole, int(row["trial"])), objectives)
+        for name, value in {**scores.objectives, **scores.details}.items():
+            assert float(row[name]) == value
 
 
 MOMENTS: Mapping[str, tuple[Callable[[Path], bool], str]] = {
@@ -130,6 +149,7 @@ def test_killed_while(recipe: Path, whole: Path, tmp_path: Path, moment: str) ->
     assert len(trials(out)) == TRIALS
     assert trials(out) == trials(whole)
     assert (out / "queries.jsonl").read_text() == (whole / "queries.jsonl").read_text()
+    assert seen(out) == seen(whole)
     assert (out / "selections.json").read_text() == (whole / "selections.json").read_text()
     chosen, wanted = (Recipe.load(folder / "best.yml").weights() for folder in (out, whole))
     assert chosen == wanted

@@ -13,6 +13,7 @@ from lm_eval.models.vllm_causallms import VLLM
 from vllm import SamplingParams, TokensPrompt
 from vllm.platforms import current_platform
 
+from dots_mergekit.backends.counting import CountsResponses
 from dots_mergekit.errors import EngineError
 
 __all__ = ["VllmLM"]
@@ -30,7 +31,7 @@ _FAREWELL = 20.0
 _AFTERMATH = 2.0
 
 
-class VllmLM(VLLM):  # type: ignore[misc]  # lm-eval has no types
+class VllmLM(CountsResponses, VLLM):  # type: ignore[misc]  # lm-eval has no types
     """lm-eval's `vllm` model.
 
     It differs in three things. Each response is sampled with a seed of its own, drawn from
@@ -51,8 +52,6 @@ class VllmLM(VLLM):  # type: ignore[misc]  # lm-eval has no types
         before = set(multiprocessing.active_children())
         super().__init__(**kwargs)
         self._processes = set(multiprocessing.active_children()) - before
-        self._tokens = 0
-        self._truncated = 0
         self._failed = False
 
     @property
@@ -64,12 +63,6 @@ class VllmLM(VLLM):  # type: ignore[misc]  # lm-eval has no types
     def pids(self) -> list[int]:
         """The processes of the engine that this one started."""
         return [process.pid for process in self._processes if process.pid is not None]
-
-    def take_counts(self) -> tuple[int, int]:
-        """Give tokens generated and responses without an end since the last call."""
-        counts = self._tokens, self._truncated
-        self._tokens = self._truncated = 0
-        return counts
 
     def ask(self, call: Callable[[Any], _T]) -> _T:
         """Call the engine, and watch it meanwhile: vLLM itself waits forever for a dead one.
@@ -160,6 +153,8 @@ class VllmLM(VLLM):  # type: ignore[misc]  # lm-eval has no types
         outputs = self.ask(run)
         if generate:
             responses = [output.outputs[0] for output in outputs]
-            self._tokens += sum(len(response.token_ids) for response in responses)
-            self._truncated += sum(response.finish_reason == "length" for response in responses)
+            self._count(
+                [len(response.token_ids) for response in responses],
+                [response.finish_reason != "length" for response in responses],
+            )
         return outputs
