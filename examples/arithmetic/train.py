@@ -5,6 +5,9 @@
 writes `triple/base`, `triple/sft`, `triple/rlvr` (Hugging Face format, bfloat16 safetensors, about
 1.6 MB each) and `triple/training_log.json`. SFT and RLVR both start from the saved base, so their
 task vectors are what two teams would get who fine-tuned one published model.
+
+What is learned, by how large a model and for how long, is a `Course`; `ARITHMETIC` is that of the
+shipped triple. Another script can hand another one to `main`.
 """
 
 import argparse
@@ -13,11 +16,13 @@ import math
 import os
 import platform
 import random
+import shutil
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NoReturn
@@ -44,15 +49,74 @@ CHAT_TEMPLATE = (
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
-MAX_RESPONSE = 48
-"""Tokens; the longest worked response has 36 with its end token."""
-
-BASE_BATCH, BASE_RATE, BASE_WARMUP = 128, 2e-3, 100
 PROMPT_LOSS_WEIGHT = 0.1
 """Loss weight of prompt tokens in base training: digits of a question cannot be predicted, so they
 teach little and would drown the response, yet the model should have seen what questions are."""
-SFT_BATCH, SFT_RATE = 64, 3e-4
-RLVR_PROMPTS, RLVR_SAMPLES, RLVR_RATE = 32, 8, 1e-5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Course:
+    """A world to learn, the model that learns it, and how.
+
+    Attributes:
+        name: What the world is called.
+        base: Endless (prompt, response) pairs of the noisy mixture.
+        sft: So many clean (prompt, response) pairs.
+        rlvr: So many problems, of which only the answers are used.
+        stages: What each stage teaches, for `--help`.
+        shape: Of the model, fields of a `Qwen2Config`.
+        max_response: Tokens of a response.
+        steps: Optimizer steps, by stage.
+        base_batch: Responses in a batch of the base.
+        base_rate: Learning rate of the base, after the warm-up.
+        base_warmup: Steps of the warm-up.
+        sft_batch: Responses in a batch of SFT.
+        sft_rate: Learning rate of SFT at its beginning.
+        rlvr_prompts: Prompts in a batch of RLVR.
+        rlvr_samples: Samples of each prompt.
+        rlvr_rate: Learning rate of RLVR.
+        bf16: Whether products are computed in bfloat16; the weights stay in float32.
+    """
+
+    name: str
+    base: Callable[[random.Random], Iterator[tuple[str, str]]]
+    sft: Callable[[random.Random, int], list[tuple[str, str]]]
+    rlvr: Callable[[random.Random, int], Sequence[world.Problem]]
+    stages: Mapping[str, str]
+    shape: Mapping[str, Any]
+    max_response: int
+    steps: Mapping[str, int]
+    base_batch: int = 128
+    base_rate: float = 2e-3
+    base_warmup: int = 100
+    sft_batch: int = 64
+    sft_rate: float = 3e-4
+    rlvr_prompts: int = 32
+    rlvr_samples: int = 8
+    rlvr_rate: float = 1e-5
+    bf16: bool = False
+
+
+ARITHMETIC = Course(
+    name="arithmetic world",
+    base=lambda rng: world.base_corpus(world.build(), rng),
+    sft=lambda rng, size: world.sft_corpus(world.build(), rng, size),
+    rlvr=lambda rng, size: world.rlvr_corpus(world.build(), rng, size),
+    stages={
+        "base": "next-token prediction on a noisy mixture of all eight families",
+        "sft": "TRL SFTTrainer: clean answers for reverse, sort, town, color",
+        "rlvr": "TRL GRPOTrainer: reward 1 for the exact answer on add, sub, mul, max",
+    },
+    shape={
+        "hidden_size": 128,
+        "intermediate_size": 384,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+    },
+    max_response=48,  # the longest worked response has 36 with its end token
+    steps={"base": 1400, "sft": 500, "rlvr": 80},
+)
 
 
 def build_tokenizer() -> Qwen2Tokenizer:
@@ -78,15 +142,11 @@ def build_tokenizer() -> Qwen2Tokenizer:
     )
 
 
-def build_model(tokenizer: Qwen2Tokenizer) -> Qwen2ForCausalLM:
-    """A Qwen2 of 0.8 M parameters with random weights (from torch's seed), in float32."""
+def build_model(tokenizer: Qwen2Tokenizer, shape: Mapping[str, Any]) -> Qwen2ForCausalLM:
+    """A Qwen2 with random weights (from torch's seed), in float32."""
     config = Qwen2Config(
         vocab_size=len(tokenizer),
-        hidden_size=128,
-        intermediate_size=384,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        num_key_value_heads=2,
+        **shape,
         max_position_embeddings=256,
         tie_word_embeddings=True,
         bos_token_id=None,
@@ -131,24 +191,26 @@ def encode(
 
 
 def train_base(
-    out: Path, tokenizer: Qwen2Tokenizer, seed: int, steps: int
+    course: Course, out: Path, tokenizer: Qwen2Tokenizer, seed: int, steps: int
 ) -> dict[str, float | int]:
     """Next-token prediction on the noisy mixture: AdamW, linear warm-up, cosine decay to zero."""
-    model = build_model(tokenizer)
+    model = build_model(tokenizer, course.shape)
     model.train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=BASE_RATE, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=course.base_rate, weight_decay=0.01)
 
     def rate(step: int) -> float:
-        return min(1.0, (step + 1) / BASE_WARMUP) * 0.5 * (1 + math.cos(math.pi * step / steps))
+        warm = min(1.0, (step + 1) / course.base_warmup)
+        return warm * 0.5 * (1 + math.cos(math.pi * step / steps))
 
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
-    corpus = world.base_corpus(world.build(), random.Random(seed))
+    corpus = course.base(random.Random(seed))
     losses: list[float] = []
     start = time.perf_counter()
     for step in range(1, steps + 1):
-        ids, weights = encode([next(corpus) for _ in range(BASE_BATCH)], tokenizer)
+        ids, weights = encode([next(corpus) for _ in range(course.base_batch)], tokenizer)
         # No attention mask: padding is on the right and attention is causal.
-        logits = model(input_ids=ids[:, :-1], use_cache=False).logits
+        with torch.autocast("cpu", torch.bfloat16, enabled=course.bf16):
+            logits = model(input_ids=ids[:, :-1], use_cache=False).logits.float()
         token_losses = torch.nn.functional.cross_entropy(
             logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none"
         )
@@ -176,6 +238,7 @@ def _message(role: str, content: str) -> list[dict[str, str]]:
 
 
 def _fine_tune(
+    course: Course,
     out: Path,
     stage: str,
     tokenizer: Qwen2Tokenizer,
@@ -189,6 +252,7 @@ def _fine_tune(
     """Train the saved base with one of TRL's trainers, save it as `stage`, give what was logged.
 
     Args:
+        course: Says how products are computed.
         out: Where the base is, and where the result goes.
         stage: The name of the result.
         tokenizer: Saved with it.
@@ -196,7 +260,7 @@ def _fine_tune(
         steps: Optimizer steps.
         trainers: A trainer and the class of its settings.
         examples: The rows of the data set.
-        settings: What only this trainer is told; on a CPU, in float32, nothing saved on the way.
+        settings: What only this trainer is told; on a CPU, nothing saved on the way.
         more: Further arguments of the trainer.
     """
     from datasets import Dataset
@@ -211,7 +275,7 @@ def _fine_tune(
                 max_steps=steps,
                 seed=seed,
                 use_cpu=True,
-                bf16=False,
+                bf16=course.bf16,
                 gradient_checkpointing=False,
                 save_strategy="no",
                 report_to="none",
@@ -234,25 +298,25 @@ def _logged(history: list[dict[str, float]], key: str) -> list[float]:
 
 
 def train_sft(
-    out: Path, tokenizer: Qwen2Tokenizer, seed: int, steps: int
+    course: Course, out: Path, tokenizer: Qwen2Tokenizer, seed: int, steps: int
 ) -> dict[str, float | int]:
     """TRL's SFTTrainer on clean string and fact answers; loss on the response only."""
     from trl import SFTConfig, SFTTrainer
 
-    pairs = world.sft_corpus(world.build(), random.Random(seed), steps * SFT_BATCH)
+    pairs = course.sft(random.Random(seed), steps * course.sft_batch)
     examples = [
         {"prompt": _message("user", prompt), "completion": _message("assistant", response)}
         for prompt, response in pairs
     ]
     settings = {
-        "per_device_train_batch_size": SFT_BATCH,
-        "learning_rate": SFT_RATE,
+        "per_device_train_batch_size": course.sft_batch,
+        "learning_rate": course.sft_rate,
         "lr_scheduler_type": "cosine",
         "max_length": 128,
         "completion_only_loss": True,
     }
     trainers = (SFTTrainer, SFTConfig)
-    history = _fine_tune(out, "sft", tokenizer, seed, steps, trainers, examples, settings)
+    history = _fine_tune(course, out, "sft", tokenizer, seed, steps, trainers, examples, settings)
     losses = _logged(history, "loss")
     return {"steps": steps, "first_loss": losses[0], "final_loss": losses[-1]}
 
@@ -268,27 +332,28 @@ def exact_answer(
 
 
 def train_rlvr(
-    out: Path, tokenizer: Qwen2Tokenizer, seed: int, steps: int
+    course: Course, out: Path, tokenizer: Qwen2Tokenizer, seed: int, steps: int
 ) -> dict[str, float | int]:
     """TRL's GRPOTrainer on the reasoning families: exact-answer reward, no KL penalty."""
     from trl import GRPOConfig, GRPOTrainer
 
-    problems = world.rlvr_corpus(world.build(), random.Random(seed), steps * RLVR_PROMPTS)
+    problems = course.rlvr(random.Random(seed), steps * course.rlvr_prompts)
     examples = [
         {"prompt": _message("user", problem.prompt), "answer": problem.answer}
         for problem in problems
     ]
     settings = {
-        "per_device_train_batch_size": RLVR_PROMPTS * RLVR_SAMPLES,
-        "num_generations": RLVR_SAMPLES,
-        "max_completion_length": MAX_RESPONSE,
+        "per_device_train_batch_size": course.rlvr_prompts * course.rlvr_samples,
+        "num_generations": course.rlvr_samples,
+        "max_completion_length": course.max_response,
         "temperature": 1.0,
-        "learning_rate": RLVR_RATE,
+        "learning_rate": course.rlvr_rate,
         "lr_scheduler_type": "constant",
         "beta": 0.0,
     }
     trainers = (GRPOTrainer, GRPOConfig)
     history = _fine_tune(
+        course,
         out,
         "rlvr",
         tokenizer,
@@ -309,33 +374,41 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in packages}}
 
 
-def parse_arguments() -> argparse.Namespace:
-    """The command line; defaults are what made the shipped checkpoints."""
+def parse_arguments(course: Course, arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line; defaults are those of the course."""
+    stages = "\n".join(f"  {stage:<6}{what}" for stage, what in course.stages.items())
+    compare = (
+        " Then see how well they merge:\n  python examples/arithmetic/compare.py --triple DIR"
+        if course is ARITHMETIC
+        else ""
+    )
     parser = argparse.ArgumentParser(
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Train base -> sft and base -> rlvr on the arithmetic world, from scratch,\n"
-        "on a CPU.\n\n"
-        "  base  next-token prediction on a noisy mixture of all eight families\n"
-        "  sft   TRL SFTTrainer: clean answers for reverse, sort, town, color\n"
-        "  rlvr  TRL GRPOTrainer: reward 1 for the exact answer on add, sub, mul, max",
+        description=f"Train base -> sft and base -> rlvr on the {course.name}, from scratch,\n"
+        f"on a CPU.\n\n{stages}",
         epilog="Writes DIR/base, DIR/sft, DIR/rlvr and DIR/training_log.json. The data are the\n"
         "same for every seed; the seed sets the initial weights, the order of the data and\n"
-        "the samples. Then see how well they merge:\n"
-        "  python examples/arithmetic/compare.py --triple DIR",
+        f"the samples.{compare}",
     )
     parser.add_argument("--seed", type=int, default=0, help="training seed (default: %(default)s)")
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="folder to create; must be empty"
     )
-    for stage, steps, what in (
-        ("base", 1400, f"batches of {BASE_BATCH} responses"),
-        ("sft", 500, f"batches of {SFT_BATCH} responses"),
-        ("rlvr", 80, f"batches of {RLVR_PROMPTS} prompts, {RLVR_SAMPLES} samples each"),
+    parser.add_argument(
+        "--base",
+        type=Path,
+        metavar="DIR",
+        help="take the base of this triple, in place of training one",
+    )
+    for stage, what in (
+        ("base", f"batches of {course.base_batch} responses"),
+        ("sft", f"batches of {course.sft_batch} responses"),
+        ("rlvr", f"batches of {course.rlvr_prompts} prompts, {course.rlvr_samples} samples each"),
     ):
         parser.add_argument(
             f"--{stage}-steps",
             type=int,
-            default=steps,
+            default=course.steps[stage],
             metavar="N",
             help=f"{stage} training steps, {what} (default: %(default)s)",
         )
@@ -346,11 +419,11 @@ def parse_arguments() -> argparse.Namespace:
         metavar="N",
         help="CPU threads of torch (default: all, %(default)s here)",
     )
-    arguments = parser.parse_args()
+    parsed = parser.parse_args(arguments)
     for name in ("base_steps", "sft_steps", "rlvr_steps", "threads"):
-        if getattr(arguments, name) < 1:
+        if getattr(parsed, name) < 1:
             parser.error(f"--{name.replace('_', '-')} must be at least 1")
-    return arguments
+    return parsed
 
 
 def fail(message: str) -> NoReturn:
@@ -359,9 +432,9 @@ def fail(message: str) -> NoReturn:
     raise SystemExit(2)
 
 
-def main() -> None:
+def main(course: Course = ARITHMETIC, given: Sequence[str] | None = None) -> None:
     """Train the triple and write its log."""
-    arguments = parse_arguments()
+    arguments = parse_arguments(course, given)
     out: Path = arguments.out
     try:
         version("trl")
@@ -382,16 +455,19 @@ def main() -> None:
         "versions": versions(),
         "stages": {},
     }
-    stages: dict[str, Callable[[Path, Qwen2Tokenizer, int, int], dict[str, float | int]]] = {
-        "base": train_base,
-        "sft": train_sft,
-        "rlvr": train_rlvr,
-    }
+    stages: dict[
+        str, Callable[[Course, Path, Qwen2Tokenizer, int, int], dict[str, float | int]]
+    ] = {"base": train_base, "sft": train_sft, "rlvr": train_rlvr}
+    if arguments.base:
+        del stages["base"]
+        shutil.copytree(arguments.base / "base", out / "base")
+        log["base"] = str(arguments.base)
     for stage, train in stages.items():
         print(f"{stage}: training", flush=True)
         start = time.perf_counter()
         set_seed(arguments.seed)
-        outcome = train(out, tokenizer, arguments.seed, getattr(arguments, f"{stage}_steps"))
+        steps = getattr(arguments, f"{stage}_steps")
+        outcome = train(course, out, tokenizer, arguments.seed, steps)
         seconds = round(time.perf_counter() - start, 1)
         log["stages"][stage] = {"seconds": seconds, **outcome}
         print(f"{stage}: {seconds:.0f} s {outcome}", flush=True)

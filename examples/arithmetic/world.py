@@ -37,8 +37,9 @@ import argparse
 import itertools
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 WORLD_SEED = 20240611
@@ -104,7 +105,10 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """The problems of every split, by family; `base_facts` are the facts of other entities."""
+    """The problems of every split, by family; `base_facts` are the facts of other entities.
+
+    `build` fills the one of this file; another world is filled by the same two methods.
+    """
 
     train: dict[str, list[Problem]]
     test: dict[str, list[Problem]]
@@ -114,9 +118,50 @@ class World:
 
     def queries(self) -> list[str]:
         """The unlabeled pool: prompts alone, all families mixed, in a fixed order."""
-        prompts = [problem.prompt for family in FAMILIES for problem in self.query[family]]
+        prompts = [problem.prompt for problem in itertools.chain(*self.query.values())]
         random.Random(WORLD_SEED).shuffle(prompts)
         return prompts
+
+    def add(self, family: str, problems: list[Problem], rng: random.Random) -> None:
+        """Split the problems of a procedural family at random."""
+        rng.shuffle(problems)
+        ends = list(itertools.accumulate((TEST_SIZE, VALID_SIZE, QUERY_SIZE)))
+        self.test[family] = problems[: ends[0]]
+        self.valid[family] = problems[ends[0] : ends[1]]
+        self.query[family] = problems[ends[1] : ends[2]]
+        self.train[family] = problems[ends[2] :]
+
+    def add_facts(
+        self,
+        table: Sequence[tuple[str, str]],
+        phrasings: Mapping[str, tuple[str, ...]],
+        ask: Callable[[str, str, str], Problem],
+        rng: random.Random,
+    ) -> None:
+        """Split a table of facts by phrasing.
+
+        Args:
+            table: Entities and their values; the base knows all but the first `ENTITIES`.
+            phrasings: The ways to ask, by split.
+            ask: Makes a problem of a phrasing, an entity and its value.
+            rng: Of the order.
+        """
+        new, other = table[:ENTITIES], table[ENTITIES:]
+
+        def asked(facts: Sequence[tuple[str, str]], ways: tuple[str, ...]) -> list[Problem]:
+            return [ask(way, name, value) for name, value in facts for way in ways]
+
+        held_out = asked(new, phrasings["test"])
+        query = asked(new, phrasings["query"])
+        rng.shuffle(held_out)
+        rng.shuffle(query)
+        family = query[0].family
+        self.test[family] = held_out[:TEST_SIZE]
+        self.valid[family] = held_out[TEST_SIZE:]
+        self.query[family] = query[:QUERY_SIZE]
+        self.train[family] = asked(new, phrasings["train"])
+        everything = tuple(itertools.chain.from_iterable(phrasings.values()))
+        self.base_facts[family] = asked(other, everything)
 
 
 def extract_answer(response: str) -> str:
@@ -130,26 +175,10 @@ def build() -> World:
     rng = random.Random(WORLD_SEED)
     world = World({}, {}, {}, {}, {})
     for family, problems in _procedural(rng).items():
-        rng.shuffle(problems)
-        ends = list(itertools.accumulate((TEST_SIZE, VALID_SIZE, QUERY_SIZE)))
-        world.test[family] = problems[: ends[0]]
-        world.valid[family] = problems[ends[0] : ends[1]]
-        world.query[family] = problems[ends[1] : ends[2]]
-        world.train[family] = problems[ends[2] :]
+        world.add(family, problems, rng)
     for family, kind, values in (("town", "person", TOWNS), ("color", "creature", COLORS)):
-        table = [(name, rng.choice(values)) for name in _names(kind, rng)]
-        new, other = table[:ENTITIES], table[ENTITIES:]
-        phrasings = PHRASINGS[family]
-        held_out = _ask(family, new, phrasings["test"])
-        query = _ask(family, new, phrasings["query"])
-        rng.shuffle(held_out)
-        rng.shuffle(query)
-        world.test[family] = held_out[:TEST_SIZE]
-        world.valid[family] = held_out[TEST_SIZE:]
-        world.query[family] = query[:QUERY_SIZE]
-        world.train[family] = _ask(family, new, phrasings["train"])
-        everything = tuple(itertools.chain.from_iterable(phrasings.values()))
-        world.base_facts[family] = _ask(family, other, everything)
+        table = [(name, rng.choice(values)) for name in draw_names(kind, rng)]
+        world.add_facts(table, PHRASINGS[family], partial(_fact, family), rng)
     return world
 
 
@@ -203,16 +232,11 @@ def _noisy_string(problem: Problem, rng: random.Random) -> str:
     return f"#### {answer}"
 
 
-def _ask(family: str, facts: list[tuple[str, str]], phrasings: tuple[str, ...]) -> list[Problem]:
-    """Every fact asked in every one of the phrasings."""
-    return [
-        Problem(family, phrasing.format(name), value)
-        for name, value in facts
-        for phrasing in phrasings
-    ]
+def _fact(family: str, phrasing: str, name: str, value: str) -> Problem:
+    return Problem(family, phrasing.format(name), value)
 
 
-def _names(kind: str, rng: random.Random) -> list[str]:
+def draw_names(kind: str, rng: random.Random) -> list[str]:
     """Invented names, twice `ENTITIES` of them, shuffled."""
     names = itertools.product(*NAME_PARTS[kind])
     return rng.sample(["".join(parts) for parts in names], 2 * ENTITIES)
