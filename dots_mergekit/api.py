@@ -10,14 +10,14 @@ import contextlib
 import functools
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dots_mergekit.errors import DotsError
 from dots_mergekit.files import require_readable, require_writable
 from dots_mergekit.logs import calm
-from dots_mergekit.progress import Bars, Progress, on_stderr
+from dots_mergekit.progress import Bars, Progress, shown
 from dots_mergekit.threads import computing
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def merge(
     loaded = _loaded(recipe)
     from dots_mergekit.recipe.mergekit import write_merge
 
-    with _shown(progress, verbose=False) as told, calm():
+    with shown(progress) as told, calm():
         _require_mergeable(loaded, told, out=out, overwrite=overwrite)
         write_merge(loaded, out, overwrite=overwrite, card=True, quiet=not isinstance(told, Bars))
     return Path(out)
@@ -158,7 +158,7 @@ def tune(
     options: dict[str, Any] = {"backend_args": backend_args, "weights_on": weights_on}
     options |= {"device": device, "on_disk": on_disk}
     require_options(backend, **options)
-    with _shown(progress, verbose=verbose) as told, computing(threads):
+    with shown(progress, verbose=verbose) as told, computing(threads):
         loaded = _loaded(recipe)
         from dots_mergekit.recipe.mergekit import write_merge
         from dots_mergekit.tuning.report import write_report
@@ -216,13 +216,11 @@ def choose(
     from dots_mergekit.tuning.again import choose_again, recorded
     from dots_mergekit.tuning.report import write_report
 
-    with _shown(progress, verbose=False) as told, calm():
+    with shown(progress) as told, calm():
         target: dict[str, Any] = {"overwrite": overwrite, "inputs": {"the study": Path(out)}}
         if merge is not None:
             _require_mergeable(recorded(Path(out)).recipe, told, out=merge, **target)
-        outcome = choose_again(out, pick, storage)
-        for note in outcome.notes:
-            told.note(note)
+        outcome = choose_again(out, pick, storage=storage, progress=told)
         write_report(outcome)
         if merge is not None:
             quiet = not isinstance(told, Bars)
@@ -323,7 +321,7 @@ def evaluate(
     Raises:
         DotsError: A mistake in what was given, named before a model is loaded.
     """
-    with _shown(progress, verbose=verbose) as told, computing(threads):
+    with shown(progress, verbose=verbose) as told, computing(threads):
         recipes = tuple(_loaded(one) for one in _listed(recipe))
         from dots_mergekit.evaluation.evaluate import Evaluation
         from dots_mergekit.evaluation.evaluate import evaluate as run
@@ -400,13 +398,3 @@ def _require_mergeable(recipe: Recipe, told: Progress, **target: Any) -> list[st
 def _listed(value: Any) -> list[Any]:
     """Take one thing for a list of it."""
     return list(value) if isinstance(value, list | tuple) else [value]
-
-
-@contextlib.contextmanager
-def _shown(progress: Progress | None, *, verbose: bool) -> Iterator[Progress]:
-    """Give the caller's progress, or one on stderr that ends with the block."""
-    if progress is not None:
-        yield progress
-    else:
-        with on_stderr(verbose=verbose) as shown:
-            yield shown

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any, Protocol
 
-__all__ = ["Bars", "Lines", "Progress", "Silent", "on_stderr"]
+__all__ = ["Bars", "Lines", "Progress", "Silent", "on_stderr", "shown"]
 
 # Of a stage, a line is shown for each tenth, and after so many seconds without one.
 _TENTHS = 10
@@ -140,3 +141,13 @@ def on_stderr(*, verbose: bool = False) -> Bars | Lines:
     # A notebook's stderr is no terminal, but bars are widgets there.
     drawn = sys.stderr.isatty() or "ipykernel" in sys.modules
     return Bars(verbose=verbose) if drawn else Lines(verbose=verbose)
+
+
+@contextlib.contextmanager
+def shown(progress: Progress | None, *, verbose: bool = False) -> Iterator[Progress]:
+    """Give the caller's progress, or one on stderr that ends with the block."""
+    if progress is not None:
+        yield progress
+    else:
+        with on_stderr(verbose=verbose) as drawn:
+            yield drawn

@@ -14,6 +14,7 @@ from dots_mergekit.messages import did_you_mean
 from dots_mergekit.objectives import DIRECTIONS, OBJECTIVES
 from dots_mergekit.objectives.queries import read_pool
 from dots_mergekit.objectives.scores import Scores
+from dots_mergekit.progress import Progress, Silent
 from dots_mergekit.recipe import Recipe
 from dots_mergekit.tuning.choice import RULES, pick, ranking
 from dots_mergekit.tuning.outcome import Outcome, costs_of
@@ -62,7 +63,13 @@ def recorded(folder: Path) -> Recorded:
     return Recorded(recipe, settings, str(record.circumstances.get("backend", "hf")))
 
 
-def choose_again(folder: str | os.PathLike[str], rule: str, storage: str | None = None) -> Outcome:
+def choose_again(
+    folder: str | os.PathLike[str],
+    rule: str,
+    *,
+    storage: str | None = None,
+    progress: Progress | None = None,
+) -> Outcome:
     """Choose one point of a study by a rule, from what its points answered.
 
     Objectives that the search did not ask for are computed from the records, as far as these hold
@@ -72,6 +79,7 @@ def choose_again(folder: str | os.PathLike[str], rule: str, storage: str | None 
         folder: The study's, finished or not.
         rule: A name from `choice.RULES`.
         storage: The Optuna storage URL that the search was given, if it was.
+        progress: Is told what to know of the choice.
 
     Raises:
         DotsError: No such rule; no study; a record is missing or damaged; the rule needs an
@@ -95,6 +103,8 @@ def choose_again(folder: str | os.PathLike[str], rule: str, storage: str | None 
             if look.scores is not None
         }
         choice, flattered = _choose(trials, confirmed, settings)
+        for message in (*study.notes, *flattered):
+            (progress or Silent()).note(message)
         chosen = replace(study, settings=settings)
         write_choice(chosen, choice, confirmed)
         return Outcome(
