@@ -1,6 +1,6 @@
 """Inputs made out of others: bytes, words or trees are changed, and files stay of their kind.
 
-A fuzzer that knows bytes alone hardly gets beyond the parser. Here half of the changes are made to
+A fuzzer that knows bytes alone hardly gets beyond the parser. Here most changes are made to
 what was parsed (JSON, YAML) or to the words of a language (LaTeX, regular expressions).
 """
 
