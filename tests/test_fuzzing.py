@@ -23,7 +23,7 @@ def test_no_seed_shows_a_fault(name: str, tmp_path: Path) -> None:
         assert tried.fault is None, f"{seed.name}: {tried.fault}\n{tried.details}"
 
 
-def test_what_is_no_message_is_a_fault(tmp_path: Path) -> None:
+def test_an_exception_and_a_file_left_behind_are_faults(tmp_path: Path) -> None:
     """Otherwise the tests above would say nothing."""
 
     def read(data: bytes) -> None:

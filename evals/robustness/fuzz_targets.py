@@ -430,7 +430,8 @@ TARGETS: Mapping[str, Target] = {
     # A search may take `patterns.SECONDS`, and looks at the clock now and then.
     "regex": Target(_regex, seconds=4.0),
     "grader": Target(_grading(_WithoutAlgebra)),
-    # Five seconds are math-verify's, and as many starts of its process as it ends itself.
+    # Five comparisons: each asks for a second, may then begin one more question, and may have to
+    # start the process anew.
     "algebra": Target(_grading(lambda: MathEquivalence(seconds=1.0)), seconds=20.0),
 }
 """What is fuzzed, by name."""
