@@ -9,13 +9,21 @@ from typing import Any
 
 import torch
 import yaml
-from checkpoints import read_tensors
+from checkpoints import read_tensors, write_checkpoint
 from safetensors.torch import save_file
 
 from dots_mergekit.checking import Findings
 from dots_mergekit.recipe import Recipe
 
-__all__ = ["configure", "errors", "of", "rewrite", "warnings"]
+__all__ = ["configure", "errors", "of", "rewrite", "warnings", "write_world"]
+
+
+def write_world(folder: Path) -> Path:
+    """Write a base and two fine-tunes of it, one in several files and one as a pickle."""
+    base = write_checkpoint(folder / "base")
+    write_checkpoint(folder / "sft", shift_from=base, seed=1, shards=3)
+    write_checkpoint(folder / "rlvr", shift_from=base, seed=2, safetensors=False)
+    return folder
 
 
 def of(base: Any, *models: Any, **changes: Any) -> Recipe:

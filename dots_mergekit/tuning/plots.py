@@ -159,6 +159,7 @@ def _one_by_one(outcome: Outcome) -> bytes:
         axes.set_xlabel(f"λ of {weight}")
         axes.set_ylabel(_axis(outcome, objective))
         axes.yaxis.set_inverted(outcome.settings.directions[objective] == "minimize")
+        _lighten(axes)
     return _drawn(figure, panels[: len(spans)], "Where the trials were")
 
 
@@ -269,11 +270,15 @@ def _drawn(figure: Figure, panels: Sequence[Axes], title: str) -> bytes:
     )
     figure.suptitle(title, fontsize=12)
     for axes in panels:
-        axes.grid(alpha=0.25, linewidth=0.6)
-        axes.spines[["top", "right"]].set_visible(False)
+        _lighten(axes)
     written = io.BytesIO()
     figure.savefig(written, format="png", dpi=_DOTS_PER_INCH)
     return written.getvalue()
+
+
+def _lighten(axes: Axes) -> None:
+    axes.grid(alpha=0.25, linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _widened(ends: Range) -> Range:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import huggingface_hub
 import pytest
+from checked import write_world
 from checkpoints import write_checkpoint
 
 
@@ -18,12 +19,8 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A base and two fine-tunes of it, written once; tests change copies."""
-    folder = tmp_path_factory.mktemp("world")
-    base = write_checkpoint(folder / "base")
-    write_checkpoint(folder / "sft", shift_from=base, seed=1, shards=3)
-    write_checkpoint(folder / "rlvr", shift_from=base, seed=2, safetensors=False)
-    return folder
+    """Written once; tests change copies."""
+    return write_world(tmp_path_factory.mktemp("world"))
 
 
 @pytest.fixture

@@ -9,18 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checked import of
-from checkpoints import write_checkpoint
+from checked import of, write_world
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A base and two fine-tunes of it, written once; tests change copies."""
-    folder = tmp_path_factory.mktemp("world")
-    base = write_checkpoint(folder / "base")
-    write_checkpoint(folder / "sft", shift_from=base, seed=1, shards=3)
-    write_checkpoint(folder / "rlvr", shift_from=base, seed=2, safetensors=False)
-    return folder
+    """Written once; tests change copies."""
+    return write_world(tmp_path_factory.mktemp("world"))
 
 
 class TestCommand:
