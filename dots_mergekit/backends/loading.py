@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ __all__ = ["load_model", "load_tokenizer"]
 _CHUNK = 1 << 24
 
 # The files of a tokenizer.
+_MODEL_FILES = ("config.json", "generation_config.json")
 _TOKENIZER_FILES = (
     "tokenizer_config.json",
     "tokenizer.json",
@@ -58,7 +59,8 @@ def load_model(path: str, *, revision: str | None = None, called: str | None = N
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # transformers raises every kind for files that it cannot use
-        raise DotsError(f"{name} cannot be loaded: {first_line(error)}") from error
+        reason = _culprit(Path(path), _MODEL_FILES) or first_line(error)
+        raise DotsError(f"{name} cannot be loaded: {reason}") from error
     model, info = loaded
     _require_complete(name, info)
     _require_floating(name, Path(path), model)
@@ -84,7 +86,8 @@ def load_tokenizer(path: str, *, revision: str | None = None, called: str | None
         tokenizer: Any = AutoTokenizer.from_pretrained(path, revision=revision)
         tokens = tokenizer("What is 1 + 1?")["input_ids"]
     except Exception as error:  # transformers raises every kind for files that it cannot use
-        reason = _culprit(Path(path)) or f"{type(error).__name__}: {first_line(error)}"
+        said = f"{type(error).__name__}: {first_line(error)}"
+        reason = _culprit(Path(path), ("config.json", *_TOKENIZER_FILES)) or said
         raise DotsError(f"{name} cannot be loaded: {reason}; {_REMEDY}") from error
     if not tokens:  # without its files transformers makes an empty one
         there = [file for file in _TOKENIZER_FILES if Path(path, file).is_file()]
@@ -94,9 +97,9 @@ def load_tokenizer(path: str, *, revision: str | None = None, called: str | None
     return tokenizer
 
 
-def _culprit(folder: Path) -> str | None:
-    """Name the file of a tokenizer that is at fault, as far as that can be seen."""
-    for name in _TOKENIZER_FILES:
+def _culprit(folder: Path, names: Sequence[str]) -> str | None:
+    """Name the file that is at fault, as far as that can be seen."""
+    for name in names:
         file = folder / name
         if not file.is_file():
             continue

@@ -23,6 +23,7 @@ __all__ = [
     "POOL_SELECTIONS",
     "PoolSettings",
     "load_candidates",
+    "one_answer",
     "read_settings",
     "require_choosable",
     "select_pool",
@@ -165,6 +166,18 @@ def require_choosable(pool: Sequence[Query]) -> None:
             "everything, so none could be chosen: at least two queries are needed (`queries`, "
             "`size`, `candidates`)"
         )
+
+
+def one_answer(pool: Sequence[Query]) -> list[str]:
+    """Say that the surer sources answer every query alike; nothing where they do not."""
+    labels = {query.pseudo_label for query in pool}
+    if len(labels) > 1 or None in labels:
+        return []
+    return [
+        f"the sources answer every query of the pool with {labels.pop()!r:.80}: merges that do so "
+        "count as collapsed and are never chosen; take queries with different answers, or see "
+        "that answers are found as they should be (`instruction`, `order`, `regex`)"
+    ]
 
 
 def _judged(query: Query, votes: Mapping[str, Vote]) -> Query:

@@ -24,7 +24,7 @@ from dots_mergekit.tuning.confirmation import choose
 from dots_mergekit.tuning.front import hypervolume, worst_point
 from dots_mergekit.tuning.outcome import Outcome, costs_of
 from dots_mergekit.tuning.outputs import write_choice, write_tables, write_trial
-from dots_mergekit.tuning.pool import load_candidates, require_choosable, select_pool
+from dots_mergekit.tuning.pool import load_candidates, one_answer, require_choosable, select_pool
 from dots_mergekit.tuning.retries import insist, require_hope
 from dots_mergekit.tuning.samplers import SAMPLERS
 from dots_mergekit.tuning.seeds import seed_for
@@ -148,6 +148,8 @@ def _select_queries(study: Study, scorer: Callable[[], Scorer], progress: Progre
         votes = {name: polls[name].votes for name in study.recipe.sources}
         pool = select_pool(candidates, votes, settings)
         require_choosable(pool)
+        for message in one_answer(pool):
+            progress.note(message)
         write_pool(path, pool)
     else:
         SourceVotes(study.folder / VOTES)  # which the report needs: said now if it is damaged

@@ -86,7 +86,14 @@ MALFORMED: Mapping[str, tuple[Callable[[Path], object], Sequence[str]]] = {
     ),
     "no weights": (remove("model.safetensors"), ["cannot be loaded"]),
     "no config": (remove("config.json"), ["cannot be loaded"]),
-    "a config that is a list": (write("config.json", "[1]"), ["cannot be loaded"]),
+    "a config that is a list": (
+        write("config.json", "[1]"),
+        ["cannot be loaded", "config.json is to hold a JSON object"],
+    ),
+    "generation settings that are a list": (
+        write("generation_config.json", "[1]"),
+        ["cannot be loaded", "generation_config.json is to hold a JSON object"],
+    ),
     "no tokenizer": (
         remove("tokenizer.json", "tokenizer_config.json"),
         ["knows no tokens; of its files there is chat_template.jinja"],

@@ -19,7 +19,13 @@ from dots_mergekit.answers.vote import Vote
 from dots_mergekit.cli.queries import main
 from dots_mergekit.errors import DotsError
 from dots_mergekit.objectives.queries import Query, read_pool, write_pool
-from dots_mergekit.tuning.pool import PoolSettings, load_candidates, read_settings, select_pool
+from dots_mergekit.tuning.pool import (
+    PoolSettings,
+    load_candidates,
+    one_answer,
+    read_settings,
+    select_pool,
+)
 
 CHAT = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "2+2?"}]
 
@@ -280,6 +286,15 @@ def test_when_all_are_too_hard_the_message_says_how_many_fell_where() -> None:
     for part in ("all 3 candidates", "3 in 0.9–1.0", "any answer to 2 of them", "sft 95%"):
         assert part in message
     assert "`max_difficulty`" in message
+
+
+def test_a_pool_with_one_answer_is_worth_a_word() -> None:
+    alike = [Query(f"{n}?", pseudo_label="7") for n in range(3)]
+    (note,) = one_answer(alike)
+    assert "every query of the pool with '7'" in note
+    assert one_answer([*alike, Query("3?", pseudo_label="8")]) == []
+    assert one_answer([*alike, Query("3?")]) == [], "one that nobody answered is another"
+    assert one_answer([Query("3?")]) == []
 
 
 def test_a_pool_survives_being_written_and_read(tmp_path: Path) -> None:
