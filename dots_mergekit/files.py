@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import shutil
 import stat
 import tempfile
+import time
 from pathlib import Path
 
 from dots_mergekit.errors import DotsError
@@ -14,6 +16,7 @@ from dots_mergekit.messages import first_line
 
 __all__ = [
     "reason",
+    "remove_leftovers",
     "require_readable",
     "require_writable",
     "spell_path",
@@ -79,6 +82,19 @@ def _replace(place: Path, content: bytes) -> None:
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
+
+
+def remove_leftovers(folder: Path, *, older: float = 0.0) -> None:
+    """Remove what a killed process left of the files that it was writing.
+
+    Args:
+        folder: Where it wrote, at whatever depth.
+        older: Spare what was touched in so many seconds: another process may be writing it.
+    """
+    for leftover in folder.rglob(".*.tmp"):
+        with contextlib.suppress(FileNotFoundError):
+            if leftover.is_file() and time.time() - leftover.stat().st_mtime >= older:
+                leftover.unlink()
 
 
 def require_readable(path: PathLike, what: str) -> None:

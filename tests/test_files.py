@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from dots_mergekit.errors import DotsError
-from dots_mergekit.files import require_readable, require_writable, write_bytes
+from dots_mergekit.files import remove_leftovers, require_readable, require_writable, write_bytes
 
 
 def test_a_file_is_written_and_replaced_and_nothing_else_is_left(tmp_path: Path) -> None:
@@ -21,6 +21,22 @@ def test_a_file_is_written_and_replaced_and_nothing_else_is_left(tmp_path: Path)
         write_bytes(tmp_path / "file", content)
         assert (tmp_path / "file").read_bytes() == content
     assert list(tmp_path.iterdir()) == [tmp_path / "file"]
+
+
+def test_what_a_killed_process_left_is_removed_and_what_another_writes_is_not(
+    tmp_path: Path,
+) -> None:
+    names = (".a.json.0123abcd.tmp", "deep/.b.csv.0123abcd.tmp", "kept.tmp", ".kept")
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    os.utime(tmp_path / names[1], (0, 0))
+    (tmp_path / ".folder.tmp").mkdir()
+    remove_leftovers(tmp_path, older=60)
+    assert [(tmp_path / name).exists() for name in names] == [True, False, True, True]
+    remove_leftovers(tmp_path)
+    assert [(tmp_path / name).exists() for name in names] == [False, False, True, True]
+    assert (tmp_path / ".folder.tmp").is_dir()
 
 
 def test_what_was_there_stays_until_the_new_content_is_on_disk(

@@ -17,13 +17,16 @@ from dots_mergekit.evaluation.results import SEED, ResultStore
 from dots_mergekit.evaluation.scoring import mean_score, score
 from dots_mergekit.evaluation.table import Row, Table
 from dots_mergekit.evaluation.tasks import ScoredTask, Suite, load_suite
-from dots_mergekit.files import require_writable, write_text
+from dots_mergekit.files import remove_leftovers, require_writable, write_text
 from dots_mergekit.messages import and_more
 from dots_mergekit.progress import Progress
 from dots_mergekit.recipe import Recipe
 from dots_mergekit.recipe.fingerprint import versions
 
 __all__ = ["Evaluation", "evaluate"]
+
+# Seconds after which nobody is writing a file any more: several evaluations may share a folder.
+_LEFT_OVER = 3600.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +145,7 @@ def _require_scorable(evaluation: Evaluation, progress: Progress) -> None:
     for recipe in evaluation.recipes:
         recipe.require_sound()
     require_writable(evaluation.out, "results folder")
+    remove_leftovers(evaluation.out, older=_LEFT_OVER)
     require_device(evaluation.device)
     for recipe in evaluation.recipes:
         for warning in require_mergeable(recipe):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dots_mergekit.errors import DotsError
-from dots_mergekit.files import require_writable
+from dots_mergekit.files import remove_leftovers, require_writable
 from dots_mergekit.foreign import names_in, read_bytes
 from dots_mergekit.recipe import Recipe
 from dots_mergekit.recipe.fingerprint import differences
@@ -140,9 +140,7 @@ def open_study(
             ),
             begun,
         )
-        for leftover in folder.rglob(".*.tmp"):
-            if leftover.is_file():
-                leftover.unlink(missing_ok=True)
+        remove_leftovers(folder)  # all of them: nobody else writes here
         with naming_failures(folder):
             opened = open_storage(folder, record, settings, url, here=here, begun=begun)
             trials = Trials(opened, settings)
