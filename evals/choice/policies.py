@@ -1,0 +1,265 @@
+"""Ways to find λ without labels, as functions of a recorded world: what a search may see, and buys.
+
+A policy selects a pool, screens points, asks some of them, chooses, and asks the best again. Here
+it does so by looking up what was recorded, and pays for it in tokens as if it had been generated.
+Points are those of the world's grid: where the real tuner proposes any λ, a policy proposes the
+best unasked grid point.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from worlds import World, agreements, consistencies, pseudo_labels
+
+__all__ = ["Box", "Policy", "Run", "run"]
+
+Array = NDArray[Any]
+
+# What keeps a merge from being chosen, as in the package (`dots_mergekit.tuning.collapse`).
+_MOST_WITHOUT_ANSWER = 0.5
+
+# Scale lengths of the surrogate: of log(λ + 1/4) and of the density; and the standard deviation of
+# a score around it, from 64 queries with 7 votes.
+_LENGTHS = (0.6, 0.6, 0.5)
+_OFFSET = 0.25
+_NOISE = 0.03
+
+
+@dataclass(frozen=True)
+class Box:
+    """Where λ and densities are searched."""
+
+    sft: tuple[float, float] = (0.0, math.inf)
+    rlvr: tuple[float, float] = (0.0, math.inf)
+    densities: tuple[float, ...] = (0.3, 0.5, 0.7, 1.0)
+
+    def of(self, world: World) -> Array:
+        """Give the numbers of the grid points inside."""
+        sft, rlvr, density = world.places[world.grid].T
+        inside = (sft >= self.sft[0]) & (sft <= self.sft[1])
+        inside &= (rlvr >= self.rlvr[0]) & (rlvr <= self.rlvr[1])
+        found: Array = world.grid[inside & np.isin(density, self.densities)]
+        return found
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A way to search and to choose.
+
+    Attributes:
+        box: Where.
+        candidates: Queries that the sources answer.
+        source_votes: How often each source answers each of them.
+        size: Queries of the pool.
+        selection: How the pool is chosen among the candidates: by difficulty, as the package does,
+            or the first ones of a random order.
+        screen: Order points by how likely the sources' majority responses are to them: the sum
+            over the sources, or the likelier; `all` candidates are used, or the pool's alone.
+        screened: How many of the best so found may be asked; None is all of them.
+        trials: How many points are asked; None asks all that are left.
+        votes: How often each query is asked at each point.
+        rule: What chooses: a plain objective, their sum, their sum smoothed by a surrogate, or the
+            screen's own order.
+        confirm: How many of the best are asked again.
+        confirm_votes: How often.
+        fresh: Ask them other queries than those of the search, as far as there are some.
+        charged: Tokens are charged for so many trials, whatever is asked: of a protocol that asks
+            its points again and again.
+    """
+
+    box: Box = Box()
+    candidates: int = 256
+    source_votes: int = 5
+    size: int = 64
+    selection: Literal["difficulty", "random"] = "difficulty"
+    screen: Literal["sum", "max"] | None = None
+    screen_on: Literal["all", "pool"] = "all"
+    screened: int | None = None
+    trials: int | None = 40
+    votes: int = 7
+    rule: Literal["sum", "consistency", "agreement", "smooth", "screen"] = "sum"
+    confirm: int = 3
+    confirm_votes: int = 20
+    fresh: bool = False
+    charged: int | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """What came of a policy.
+
+    Attributes:
+        chosen: The number of the point.
+        generated: Tokens that were generated.
+        read: Tokens of responses that were only read, for their likelihoods.
+    """
+
+    chosen: int
+    generated: int
+    read: int
+
+
+@dataclass(frozen=True)
+class _Pool:
+    """The queries of a run, and what the sources said to them.
+
+    Attributes:
+        queries: Their numbers, N.
+        labels: Pseudo-labels, N.
+        rest: Candidates that are not in the pool.
+        rest_labels: Theirs.
+        tokens: What the sources' votes cost.
+    """
+
+    queries: Array
+    labels: Array
+    rest: Array
+    rest_labels: Array
+    tokens: int
+
+
+def run(policy: Policy, world: World, seed: int) -> Run:
+    """Run a policy; all that is random follows from the seed."""
+    rng = np.random.default_rng(seed)
+    # The order in which votes are seen; one for all points, as random numbers are common to them.
+    order = rng.permutation(world.answers.shape[2])
+    pool = _select(policy, world, order, rng)
+    generated, read = pool.tokens, 0
+    points = policy.box.of(world)
+    if policy.screen is not None:
+        on = np.r_[pool.queries, pool.rest] if policy.screen_on == "all" else pool.queries
+        likely, each = _likelihoods(world, policy.screen, on)
+        read = each * len(points)
+        points = points[np.argsort(-likely[points], kind="stable")][: policy.screened]
+    if policy.rule == "screen":
+        return Run(int(points[0]), generated, read)
+    asked = _Asked(world, pool.queries, pool.labels, order[: policy.votes])
+    tried = _search(points, asked, policy, rng)
+    cost = asked.tokens[tried].sum()
+    if policy.charged is not None:
+        cost = cost / len(tried) * policy.charged
+    generated += int(cost)
+    merits = asked.merits(tried, policy.rule)
+    allowed = asked.no_answer[tried] <= _MOST_WITHOUT_ANSWER
+    ranked = tried[np.argsort(-np.where(allowed, merits, -math.inf), kind="stable")]
+    if not policy.confirm:
+        return Run(int(ranked[0]), generated, read)
+    few = ranked[: policy.confirm]
+    queries, labels, votes = pool.queries, pool.labels, order[-policy.confirm_votes :]
+    if policy.fresh and len(pool.rest):
+        queries, labels = pool.rest[: policy.size], pool.rest_labels[: policy.size]
+    again = _Asked(world, queries, labels, votes)
+    generated += int(again.tokens[few].sum())
+    rule = "sum" if policy.rule == "smooth" else policy.rule
+    return Run(int(few[np.argmax(again.merits(few, rule))]), generated, read)
+
+
+def _select(policy: Policy, world: World, order: Array, rng: np.random.Generator) -> _Pool:
+    """Draw candidates, let the sources answer, and choose the pool."""
+    candidates = rng.permutation(len(world.queries))[: policy.candidates]
+    density = float(world.settings["pool_density"])
+    alone = [world.point(1, 0, density), world.point(0, 1, density)]
+    place = np.ix_(candidates, order[: policy.source_votes])
+    labels, difficulty = pseudo_labels([world.answers[point][place] for point in alone])
+    tokens = sum(int(world.tokens[point][place].sum(dtype=int)) for point in alone)
+    if policy.selection == "random":
+        taken = np.arange(len(candidates))[: policy.size]
+    else:
+        easy_first = np.argsort(difficulty, kind="stable")
+        usable = easy_first[difficulty[easy_first] <= 0.8]
+        half = len(usable) // 2
+        taken = np.r_[
+            rng.permutation(usable[:half])[: policy.size // 2],
+            rng.permutation(usable[half:])[: policy.size - policy.size // 2],
+        ]
+    rest = np.setdiff1d(np.arange(len(candidates)), taken)
+    return _Pool(candidates[taken], labels[taken], candidates[rest], labels[rest], tokens)
+
+
+def _likelihoods(world: World, how: str, queries: Array) -> tuple[Array, int]:
+    """Give, for each point, the mean over queries of the probability of the sources' responses.
+
+    Returns:
+        The means [P], and the tokens that are read for one point.
+    """
+    found, tokens = [], 0
+    lengths = np.array([one["tokens"] for one in world.kept])
+    for numbers in world.sources.values():
+        first = numbers[queries, 0, 0]
+        loss = np.where(first >= 0, world.kept_loss[:, np.maximum(first, 0), 3], math.inf)
+        found.append(np.exp(-loss))
+        tokens += int(lengths[first[first >= 0]].sum())
+    both = np.stack(found)
+    combined = both.sum(0) if how == "sum" else both.max(0)
+    return combined.mean(1), tokens
+
+
+class _Asked:
+    """What all points would score on some queries with some votes, and cost."""
+
+    def __init__(self, world: World, queries: Array, labels: Array, votes: Array) -> None:
+        place = np.ix_(np.arange(len(world.places)), queries, votes)
+        answers = world.answers[place]
+        self.consistency = consistencies(answers)
+        self.agreement = agreements(answers, labels)
+        self.no_answer = (answers < 0).mean((1, 2))
+        self.tokens = world.tokens[place].sum((1, 2), dtype=int)
+        self._features = np.c_[np.log(world.places[:, :2] + _OFFSET), world.places[:, 2]]
+
+    def merits(self, points: Array, rule: str) -> Array:
+        """Give what a rule prefers, higher is better."""
+        plain: Mapping[str, Array] = {
+            "sum": self.consistency + self.agreement,
+            "consistency": self.consistency,
+            "agreement": self.agreement,
+        }
+        if rule != "smooth":
+            return plain[rule][points]
+        return self.smoothed(points, points)[0]
+
+    def smoothed(self, known: Array, at: Array) -> tuple[Array, Array]:
+        """Give mean and standard deviation of a Gaussian process for the sum, at points."""
+        values = (self.consistency + self.agreement)[known]
+        mean, spread = values.mean(), max(values.std(), 1e-3)
+
+        def kernel(a: Array, b: Array) -> Array:
+            apart = (self._features[a][:, None] - self._features[b][None]) / _LENGTHS
+            found: Array = spread**2 * np.exp(-0.5 * (apart**2).sum(-1))
+            return found
+
+        inverse = np.linalg.inv(kernel(known, known) + _NOISE**2 * np.eye(len(known)))
+        across = kernel(at, known)
+        variance = spread**2 - np.einsum("ij,jk,ik->i", across, inverse, across)
+        return mean + across @ inverse @ (values - mean), np.sqrt(np.maximum(variance, 1e-12))
+
+
+def _search(points: Array, asked: _Asked, policy: Policy, rng: np.random.Generator) -> Array:
+    """Give the points that are asked, in their order.
+
+    The best by the screen come first, where there was one, else corners and a random few; then
+    whatever has the largest expected improvement.
+    """
+    count = len(points) if policy.trials is None else min(policy.trials, len(points))
+    begun = max(1, min(count, 5))
+    first = points[:begun] if policy.screen else rng.permutation(points)[:begun]
+    tried = list(first)
+    while len(tried) < count:
+        left = np.setdiff1d(points, tried)
+        mean, deviation = asked.smoothed(np.array(tried), left)
+        best = (asked.consistency + asked.agreement)[tried].max()
+        tried.append(left[np.argmax(_expected_improvement(mean, deviation, best))])
+    return np.array(tried)
+
+
+def _expected_improvement(mean: Array, deviation: Array, best: float) -> Array:
+    z = (mean - best) / deviation
+    density = np.exp(-0.5 * z**2) / math.sqrt(2 * math.pi)
+    below = 0.5 * (1 + np.vectorize(math.erf)(z / math.sqrt(2)))
+    found: Array = deviation * (z * below + density)
+    return found
