@@ -12,6 +12,9 @@ __all__ = ["calm", "mute"]
 
 _LIBRARIES = ("transformers", "huggingface_hub", "lm_eval", "mergekit", "datasets", "optuna")
 
+# Logs with a traceback what it also raises, as a Ctrl-C while it asks the database.
+_RAISING = "sqlalchemy"
+
 
 @contextmanager
 def calm(*, verbose: bool = False, level: int = logging.ERROR) -> Iterator[None]:
@@ -32,12 +35,12 @@ def calm(*, verbose: bool = False, level: int = logging.ERROR) -> Iterator[None]
 
     bars = transformers.utils.logging
     drawn = bars.is_progress_bar_enabled()
-    loggers = [logging.getLogger(name) for name in _LIBRARIES]
+    loggers = [logging.getLogger(name) for name in (*_LIBRARIES, _RAISING)]
     levels = [logger.level for logger in loggers]
     try:
         bars.disable_progress_bar()  # type: ignore[no-untyped-call]
         for logger in loggers:
-            logger.setLevel(level)
+            logger.setLevel(logging.CRITICAL if logger.name == _RAISING else level)
         yield
     finally:
         for logger, before in zip(loggers, levels, strict=True):

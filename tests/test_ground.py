@@ -159,6 +159,20 @@ class Terminal(io.StringIO):
         return True
 
 
+def test_a_library_that_raises_what_it_logs_need_not_log_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail() -> None:
+        logging.getLogger("sqlalchemy.pool.impl").error("Error closing cursor")
+
+    with calm():
+        fail()
+    assert not caplog.records
+    with calm(verbose=True):
+        fail()
+    assert len(caplog.records) == 1
+
+
 def test_bars_are_for_terminals_and_lines_for_logs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", Terminal())
     assert isinstance(on_stderr(), Bars)
