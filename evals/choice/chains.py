@@ -67,7 +67,7 @@ PHRASINGS: dict[str, dict[str, tuple[str, ...]]] = {
 }
 
 # The noise of the base corpus.
-WORKED_SHARE = 0.4
+WORKED_SHARE = 0.5
 STRING_RIGHT = 0.35
 STRING_COPIED = 0.45
 
@@ -113,7 +113,7 @@ def _machine(rng: random.Random) -> Problem:
     for turn in range(4):
         sign = "*" if turn == 1 else rng.choice("+-")
         number = 2 if sign == "*" else rng.randrange(2, 10)
-        after = value * 2 if sign == "*" else value + number * (1 if sign == "+" else -1)
+        after = {"+": value + number, "-": value - number, "*": value * number}[sign]
         orders.append(f"{sign}{number}")
         steps.append(f"{value}{sign}{number}={after}")
         value = after
@@ -223,7 +223,7 @@ def course(split: int) -> train.Course:
             "num_key_value_heads": 2,
         },
         max_response=80,
-        steps={"base": 1400, "sft": 400, "rlvr": 60},
+        steps={"base": 1000, "sft": 300, "rlvr": 60},
         base_batch=64,
         base_rate=1.5e-3,
         bf16=True,

@@ -67,5 +67,21 @@ def _arithmetic() -> Subject:
     )
 
 
-SUBJECTS: Mapping[str, Callable[[], Subject]] = {"arithmetic": _arithmetic}
+def _chains() -> Subject:
+    import chains
+    from world import extract_answer
+
+    built = chains.build()
+    by_prompt = {problem.prompt: problem for family in built.query.values() for problem in family}
+    return Subject(
+        queries=[by_prompt[prompt] for prompt in built.queries()],
+        tests=[problem for family in chains.FAMILIES for problem in built.test[family][:100]],
+        extract_answer=extract_answer,
+        max_tokens=80,
+        weights_sft=(0.25, 0.5, 0.75, 1.0, 1.5),
+        weights_rlvr=(0.5, 1.0, 2.0, 3.0, 5.0),
+    )
+
+
+SUBJECTS: Mapping[str, Callable[[], Subject]] = {"arithmetic": _arithmetic, "chains": _chains}
 """Every recorded world by name."""
