@@ -7,6 +7,9 @@ r"""What a merge is judged by, without labels: objectives, directions, and tasks
 - `perplexity` ≥ 1, minimized: exp(mean over queries of the mean negative log-likelihood of a token)
   of the prompt as the model sees it, as in the code of arXiv:2605.00610.
 - `response_perplexity` ≥ 1, minimized: the same of the model's own sampled responses.
+- `support` ∈ [0, 1], maximized: mean over queries and source models of the probability of the
+  response with which the source gave its majority answer. Nothing is generated for it.
+- `weakest_support` ∈ [0, 1], maximized: the same of the source model for which it is smallest.
 
 A new one is a function of what a model answered to each query (`answered.Answered`), and its line
 in `OBJECTIVES` and above.
@@ -48,25 +51,29 @@ class Objective:
         direction: Which way is better.
         function: `file.function` in this folder, which computes it from what a model answered;
             imported when it is used.
-        asks: Another such function, which asks the model for its loss on each query; None where
-            the votes are enough.
+        asks: Another such function, which asks the model for losses on each query, by name; None
+            where the votes are enough.
+        needs_votes: It is a function of what the model said itself.
         needs_pseudo_labels: It says nothing of queries without a pseudo-label.
+        needs_responses: It says nothing of queries without responses of the source models.
     """
 
     says: str
     direction: Direction
     function: str
     asks: str | None = None
+    needs_votes: bool = True
     needs_pseudo_labels: bool = False
+    needs_responses: bool = False
 
     def of(self, answered: Sequence[Answered]) -> float:
         """Compute it from what a model answered."""
         found: float = _load(self.function)(answered)
         return found
 
-    def losses(self, sampled: Sampled) -> Sequence[float | None] | None:
-        """Ask a model for what its answers do not tell; None where that is nothing."""
-        return None if self.asks is None else _load(self.asks)(sampled)
+    def losses(self, sampled: Sampled) -> Mapping[str, Sequence[float | None]]:
+        """Ask a model for what its answers do not tell."""
+        return {} if self.asks is None else _load(self.asks)(sampled)
 
 
 def _load(function: str) -> Any:
@@ -91,12 +98,29 @@ OBJECTIVES: Mapping[str, Objective] = {
         direction="minimize",
         function="answered.perplexity",
         asks="likelihood.prompt_losses",
+        needs_votes=False,
     ),
     "response_perplexity": Objective(
         says="how much its own responses surprise the model",
         direction="minimize",
         function="answered.response_perplexity",
         asks="likelihood.response_losses",
+    ),
+    "support": Objective(
+        says="how probable the source models' own responses are to the model",
+        direction="maximize",
+        function="answered.support",
+        asks="likelihood.support_losses",
+        needs_votes=False,
+        needs_responses=True,
+    ),
+    "weakest_support": Objective(
+        says="how probable those of the source model are that it supports least",
+        direction="maximize",
+        function="answered.weakest_support",
+        asks="likelihood.support_losses",
+        needs_votes=False,
+        needs_responses=True,
     ),
 }
 """Every objective by name, in the order in which they are computed."""

@@ -19,7 +19,13 @@ __all__ = [
     "mean_of_known",
     "perplexity",
     "response_perplexity",
+    "support",
+    "supported",
+    "weakest_support",
 ]
+
+
+_SUPPORT = "support of "
 
 
 @dataclass(frozen=True)
@@ -33,8 +39,9 @@ class Answered:
         answer_length: The mean length of its answers in characters; None where there is none.
         tokens: Generated for all responses.
         truncated: Responses without an end within `max_tokens`.
-        losses: Mean negative log-likelihoods of a token, in nats, by the objective that asked for
-            them; None where there was nothing to take one of.
+        losses: Negative log-likelihoods, in nats, that an objective asked for: `perplexity` and
+            `response_perplexity`, each of a token in the mean; `support of NAME`, of the whole
+            response of a source model. None where there was nothing to take one of.
     """
 
     vote: Vote
@@ -71,6 +78,34 @@ def response_perplexity(answered: Sequence[Answered]) -> float:
     return _exp_mean_loss(answered, "response_perplexity")
 
 
+def support(answered: Sequence[Answered]) -> float:
+    """Give the mean over queries and source models of the probability of a source's response.
+
+    A source that gave no answer to a query counts as 0 there: nothing can support it.
+    """
+    by_source = _supports(answered)
+    return sum(by_source) / len(by_source)
+
+
+def weakest_support(answered: Sequence[Answered]) -> float:
+    """Give the mean over queries for the source model whose responses are least probable."""
+    return min(_supports(answered))
+
+
+def supported(source: str) -> str:
+    """Name the loss on the responses of a source model, among `Answered.losses`."""
+    return f"{_SUPPORT}{source}"
+
+
+def _supports(answered: Sequence[Answered]) -> list[float]:
+    sources = [name for name in answered[0].losses if name.startswith(_SUPPORT)]
+    return [
+        sum(0.0 if (loss := one.losses[name]) is None else math.exp(-loss) for one in answered)
+        / len(answered)
+        for name in sources
+    ]
+
+
 def _exp_mean_loss(answered: Sequence[Answered], name: str) -> float:
     try:
         return math.exp(mean_of_known([one.losses[name] for one in answered], otherwise=math.inf))
@@ -81,6 +116,8 @@ def _exp_mean_loss(answered: Sequence[Answered], name: str) -> float:
 def describe(answered: Sequence[Answered]) -> dict[str, float]:
     """Give what goes with the objectives: see `scores.Scores.details`."""
     responses = sum(one.vote.total for one in answered)
+    if not responses:  # nothing was generated
+        return {"tokens": 0.0}
     no_answer = [one.vote.no_answer / one.vote.total for one in answered]
     lengths = [one.answer_length for one in answered]
     return {

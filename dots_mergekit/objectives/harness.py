@@ -9,7 +9,9 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 
-from dots_mergekit.answers.equivalence import Equivalence, MathEquivalence
+from dots_mergekit.answers.equivalence import Equivalence, MathEquivalence, plain_equal
+from dots_mergekit.answers.extraction import extract_answer
+from dots_mergekit.answers.vote import Vote, majority_vote
 from dots_mergekit.errors import DotsError
 from dots_mergekit.messages import did_you_mean
 from dots_mergekit.objectives import OBJECTIVES
@@ -22,7 +24,7 @@ from dots_mergekit.objectives.tasks import run_task
 from dots_mergekit.objectives.votes import Votes
 from dots_mergekit.recipe import Recipe
 
-__all__ = ["LmEvalScorer", "sample"]
+__all__ = ["LmEvalScorer", "sample", "unasked"]
 
 
 class LmEvalScorer:
@@ -75,9 +77,29 @@ class LmEvalScorer:
             DotsError: A prompt and `max_tokens` do not fit into the model's context.
         """
         self._model.use(recipe)
-        answered = self._sample(queries, count, seed).answered
-        tokens = sum(one.tokens for one in answered)
-        return Poll([one.vote for one in answered], float(tokens))
+        sampled = self._sample(queries, count, seed)
+        tokens = sum(one.tokens for one in sampled.answered)
+        votes = [one.vote for one in sampled.answered]
+        return Poll(votes, float(tokens), self._behind(votes, sampled.responses))
+
+    def _behind(
+        self, votes: Sequence[Vote], responses: Sequence[Sequence[str]]
+    ) -> list[str | None]:
+        """Find, for each query, the first response that gave the majority answer as it is spelled.
+
+        None where nobody answered.
+        """
+        order, regex = self._generation.order, self._generation.regex
+        return [
+            None
+            if vote.majority is None
+            else next(
+                text
+                for text in group
+                if extract_answer(text, order=order, regex=regex) == vote.majority
+            )
+            for vote, group in zip(votes, responses, strict=True)
+        ]
 
     def score(
         self, recipe: Recipe, queries: Sequence[Query], *, seed: int, votes: int | None = None
@@ -88,26 +110,25 @@ class LmEvalScorer:
             recipe: What to merge.
             queries: The pool.
             seed: Of the sampling.
-            votes: Responses to each query; `generation.votes` if None.
+            votes: Responses to each query; `generation.votes` if None, or nothing is generated
+                where no objective needs it.
 
         Raises:
             DotsError: A prompt and `max_tokens` do not fit into the model's context, or an
-                objective needs pseudo-labels and no query has one.
+                objective needs pseudo-labels or responses and no query has one.
             NonFiniteError: The merge, or what it computes, leaves the range of its dtype.
         """
-        self._require_pseudo_labels(queries)
+        self._require_known(queries)
         started = time.perf_counter()
         self._model.use(recipe)
         swapped = time.perf_counter()
-        sampled = self._sample(queries, votes or self._generation.votes, seed)
-        answered = sampled.answered
+        spoken = any(OBJECTIVES[name].needs_votes for name in self._objectives)
+        if votes is not None or spoken:
+            sampled = self._sample(queries, votes or self._generation.votes, seed)
+        else:
+            sampled = unasked(self._model.lm, queries, self._generation)
         generated = time.perf_counter()
-        for name, objective in OBJECTIVES.items():
-            if name in self._objectives and (losses := objective.losses(sampled)) is not None:
-                answered = [
-                    replace(one, losses={**one.losses, name: loss})
-                    for one, loss in zip(answered, losses, strict=True)
-                ]
+        answered = self._with_losses(sampled)
         finished = time.perf_counter()
         seconds = {
             "seconds_swap": swapped - started,
@@ -116,13 +137,30 @@ class LmEvalScorer:
         }
         return Scores.of(answered, self._objectives, seconds)
 
-    def _require_pseudo_labels(self, queries: Sequence[Query]) -> None:
+    def _with_losses(self, sampled: Sampled) -> Sequence[Answered]:
+        """Ask for the losses that the objectives need, each once."""
+        answered = sampled.answered
+        asked = {o.asks: o for name, o in OBJECTIVES.items() if name in self._objectives}
+        for objective in asked.values():
+            for key, losses in objective.losses(sampled).items():
+                answered = [
+                    replace(one, losses={**one.losses, key: loss})
+                    for one, loss in zip(answered, losses, strict=True)
+                ]
+        return answered
+
+    def _require_known(self, queries: Sequence[Query]) -> None:
         for name in self._objectives:
             needs = OBJECTIVES[name].needs_pseudo_labels
             if needs and all(query.pseudo_label is None for query in queries):
                 raise DotsError(
                     f"the objective `{name}` needs pseudo-labels, and no query of the pool has "
                     "one: no source model gave an answer, or they did not vote on this pool"
+                )
+            if OBJECTIVES[name].needs_responses and not any(q.responses for q in queries):
+                raise DotsError(
+                    f"the objective `{name}` needs responses of the source models, and no query of "
+                    "the pool has one: none gave an answer, or they did not vote on this pool"
                 )
 
     def _sample(self, queries: Sequence[Query], count: int, seed: int) -> Sampled:
@@ -186,6 +224,25 @@ def sample(
         prompts=prompts,
         responses=responses,
         answered=answered,
+    )
+
+
+def unasked(lm: Any, queries: Sequence[Query], generation: Generation) -> Sampled:
+    """Give a model with its prompts before it has said anything.
+
+    Raises:
+        DotsError: A prompt and `max_tokens` do not fit into the model's context.
+    """
+    prompts = render_for(lm, queries, generation.instruction)
+    require_room(lm, queries, prompts, generation.max_tokens)
+    nothing = Answered(majority_vote((), plain_equal), None, None, 0, 0)
+    return Sampled(
+        lm=lm,
+        queries=queries,
+        instruction=generation.instruction,
+        prompts=prompts,
+        responses=[()] * len(queries),
+        answered=[nothing] * len(queries),
     )
 
 

@@ -9,24 +9,26 @@ from typing import Any
 from lm_eval.api.instance import Instance
 from lm_eval.api.metrics import mean
 
+from dots_mergekit.objectives.answered import supported
 from dots_mergekit.objectives.prompts import messages
 from dots_mergekit.objectives.queries import Query
 from dots_mergekit.objectives.sampled import Sampled
 from dots_mergekit.objectives.tasks import QueryTask, run_task
 
-__all__ = ["prompt_losses", "response_losses"]
+__all__ = ["prompt_losses", "response_losses", "support_losses"]
 
 
-def prompt_losses(sampled: Sampled) -> list[float]:
+def prompt_losses(sampled: Sampled) -> dict[str, list[float]]:
     """Give a token's mean loss, in nats, for the prompt of each query."""
     _, samples = run_task(sampled.lm, _PromptLikelihood(sampled.queries, sampled.instruction))
-    return [
+    losses = [
         -sample["log_likelihood"] / _count_scored(sampled.lm, "", prompt)
         for prompt, sample in zip(sampled.prompts, samples, strict=True)
     ]
+    return {"perplexity": losses}
 
 
-def response_losses(sampled: Sampled) -> list[float | None]:
+def response_losses(sampled: Sampled) -> dict[str, list[float | None]]:
     """Give the mean over the responses to each query of a token's mean loss, in nats.
 
     None where all of them are empty.
@@ -38,7 +40,7 @@ def response_losses(sampled: Sampled) -> list[float | None]:
         if (length := _count_scored(sampled.lm, sampled.prompts[index], text))
     }
     if not lengths:
-        return [None] * len(sampled.queries)
+        return {"response_perplexity": [None] * len(sampled.queries)}
     pairs = [(sampled.queries[index], text) for index, text in lengths]
     _, samples = run_task(sampled.lm, _ResponseLikelihood(pairs, sampled.instruction))
     losses = {
@@ -49,7 +51,28 @@ def response_losses(sampled: Sampled) -> list[float | None]:
     for index, group in enumerate(sampled.responses):
         known = [losses[index, text] for text in group if (index, text) in losses]
         means.append(statistics.fmean(known) if known else None)
-    return means
+    return {"response_perplexity": means}
+
+
+def support_losses(sampled: Sampled) -> dict[str, list[float | None]]:
+    """Give the loss, in nats, on each source model's own response to each query, as a whole.
+
+    None where a source gave no answer.
+    """
+    asked = [
+        (index, source, text)
+        for index, query in enumerate(sampled.queries)
+        for source, text in (query.responses or {}).items()
+    ]
+    pairs = [(sampled.queries[index], text) for index, _, text in asked]
+    _, samples = run_task(sampled.lm, _ResponseLikelihood(pairs, sampled.instruction))
+    sources = dict.fromkeys(source for _, source, _ in asked)
+    losses: dict[str, list[float | None]] = {
+        supported(source): [None] * len(sampled.queries) for source in sources
+    }
+    for (index, source, _), sample in zip(asked, samples, strict=True):
+        losses[supported(source)][index] = -sample["log_likelihood"]
+    return losses
 
 
 def _count_scored(lm: Any, context: str, continuation: str) -> int:

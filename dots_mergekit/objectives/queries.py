@@ -41,6 +41,8 @@ class Query:
         consistency: Of each source model, by its short name; None until they voted.
         pseudo_label: The majority answer of the more consistent source; None as long as there
             is none.
+        responses: For each source model, by its short name, a response that gave its majority
+            answer; None until they voted.
     """
 
     prompt: Prompt
@@ -48,6 +50,7 @@ class Query:
     difficulty: float | None = None
     consistency: Mapping[str, float] | None = None
     pseudo_label: str | None = None
+    responses: Mapping[str, str] | None = None
 
 
 def write_pool(path: str | os.PathLike[str], pool: Iterable[Query]) -> None:
@@ -87,7 +90,7 @@ def read_pool(path: str | os.PathLike[str]) -> list[Query]:
 
 def _require_kinds(row: Mapping[str, Any], where: str) -> None:
     """Refuse what is known of a query where it is of another kind than it should be."""
-    consistency = row.get("consistency")
+    consistency, responses = row.get("consistency"), row.get("responses")
     for key, fits, needed in (
         ("extra", isinstance(row.get("extra", {}), dict), "a mapping"),
         ("difficulty", row.get("difficulty") is None or _share(row["difficulty"]), _SHARE),
@@ -98,9 +101,18 @@ def _require_kinds(row: Mapping[str, Any], where: str) -> None:
             f"a mapping with, for each model, {_SHARE}",
         ),
         ("pseudo_label", isinstance(row.get("pseudo_label", ""), str | None), "a text"),
+        (
+            "responses",
+            responses is None or _texts(responses),
+            "a mapping with a text for each model",
+        ),
     ):
         if not fits:
             raise DotsError(f"{where}: `{key}` is to be {needed}; found {row[key]!r:.80}")
+
+
+def _texts(value: object) -> bool:
+    return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
 
 
 def _share(value: object) -> bool:

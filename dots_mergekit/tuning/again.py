@@ -125,10 +125,11 @@ def choose_again(
 def _objectives(settings: Settings, rule: str) -> tuple[str, ...]:
     """Give the objectives of a search, and what a rule needs besides."""
     have = list(settings.objectives)
+    voted = any(OBJECTIVES[name].needs_votes for name in have)
     for choices in RULES[rule].needs:
         if not set(choices) & set(have):
-            # What can be computed from votes alone is always there.
-            free = [name for name in choices if OBJECTIVES[name].asks is None]
+            # What can be computed from votes alone is there, if any were counted.
+            free = [name for name in choices if voted and OBJECTIVES[name].asks is None]
             if not free:
                 raise DotsError(
                     f"the pick rule `{rule}` needs {' or '.join(choices)}, which takes the model "

@@ -99,6 +99,7 @@ RULES: Mapping[str, Rule] = {
     ),
     "consistency": Rule("the highest consistency", (("consistency",),), _sum_of("consistency")),
     "agreement": Rule("the highest agreement", (("agreement",),), _sum_of("agreement")),
+    "support": Rule("the largest support", (("support",),), _sum_of("support")),
     "knee": Rule(
         "the greatest distance from the line between the front's ends (its knee)", (), _knee
     ),

@@ -111,7 +111,10 @@ def load_candidates(settings: PoolSettings) -> list[Query]:
 
 
 def select_pool(
-    candidates: Sequence[Query], votes: Mapping[str, Sequence[Vote]], settings: PoolSettings
+    candidates: Sequence[Query],
+    votes: Mapping[str, Sequence[Vote]],
+    settings: PoolSettings,
+    responses: Mapping[str, Sequence[str | None]] | None = None,
 ) -> list[Query]:
     """Judge each candidate by the votes of the source models, and choose the pool.
 
@@ -124,9 +127,11 @@ def select_pool(
         candidates: What `load_candidates` gave.
         votes: For each source model, in the recipe's order, its votes on the candidates.
         settings: How to choose.
+        responses: For each source model, its response to each candidate, as in `scores.Poll`.
 
     Returns:
-        The pool in the order of the candidates, with difficulty, consistencies and pseudo-label.
+        The pool in the order of the candidates, with difficulty, consistencies, pseudo-label and
+        responses.
 
     Raises:
         DotsError: Every candidate is too hard.
@@ -134,7 +139,10 @@ def select_pool(
     Source: arXiv:2605.00610.
     """
     judged = [
-        _judged(query, {name: listed[index] for name, listed in votes.items()})
+        replace(
+            _judged(query, {name: listed[index] for name, listed in votes.items()}),
+            responses=_said(responses, index),
+        )
         for index, query in enumerate(candidates)
     ]
     if settings.selection != "difficulty":
@@ -190,6 +198,16 @@ def _judged(query: Query, votes: Mapping[str, Vote]) -> Query:
         consistency=consistency,
         pseudo_label=best.majority,
     )
+
+
+def _said(
+    responses: Mapping[str, Sequence[str | None]] | None, index: int
+) -> dict[str, str] | None:
+    """Give the sources' responses to a candidate, where they have some."""
+    if not responses:
+        return None
+    said = {name: listed[index] for name, listed in responses.items() if listed}
+    return {name: text for name, text in said.items() if text is not None}
 
 
 def _all_too_hard(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from dots_mergekit.objectives import OBJECTIVES
 from dots_mergekit.recipe import Recipe
 from dots_mergekit.tuning.pool import load_candidates, require_choosable
 from dots_mergekit.tuning.settings import CONFIRMATION_FACTOR, Settings
@@ -23,9 +24,10 @@ def describe(recipe: Recipe, settings: Settings) -> str:
     candidates = len(loaded)
     size = min(pool.size, candidates) if pool.selection != "all" else candidates
     require_choosable(loaded[:size])
+    spoken = any(OBJECTIVES[name].needs_votes for name in settings.objectives)
     answers = {
         "queries": candidates * pool.votes * len(recipe.sources),
-        "search": settings.trials * size * settings.votes,
+        "search": settings.trials * size * settings.votes * spoken,
         "confirmation": settings.confirm * size * CONFIRMATION_FACTOR * settings.votes,
     }
     total = sum(answers.values())

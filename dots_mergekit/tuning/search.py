@@ -146,7 +146,8 @@ def _select_queries(study: Study, scorer: Callable[[], Scorer], progress: Progre
             candidates = _without(candidates, error, progress)
             polls = _source_votes(study, scorer, candidates, progress).polls
         votes = {name: polls[name].votes for name in study.recipe.sources}
-        pool = select_pool(candidates, votes, settings)
+        said = {name: polls[name].responses for name in study.recipe.sources}
+        pool = select_pool(candidates, votes, settings, said)
         require_choosable(pool)
         for message in one_answer(pool):
             progress.note(message)
@@ -196,7 +197,8 @@ def _source_votes(
                 poll = insist(ask, progress)
             except NonFiniteError as error:
                 raise DotsError(f"the source model {name} cannot be asked: {error}") from error
-            kept.keep(name, SourcePoll(tuple(poll.votes), time.monotonic() - began, poll.tokens))
+            seconds, said = time.monotonic() - began, tuple(poll.responses)
+            kept.keep(name, SourcePoll(tuple(poll.votes), seconds, poll.tokens, said))
             share = sum(vote.share for vote in poll.votes) / max(1, len(poll.votes))
             progress.advance(f"{name}: consistency {share:.3f} on {len(poll.votes)} candidates")
     return kept

@@ -46,8 +46,8 @@ __all__ = [
 DEFAULT_OBJECTIVES = ("consistency", "agreement")
 DEFAULT_PICK = "consistency+agreement"
 
-# The rule that works with any objectives, where the default one does not.
-_ANY_PICK = "knee"
+# Where nothing is said, the first of these that the objectives allow; the last one always works.
+_DEFAULT_PICKS = (DEFAULT_PICK, "support", "knee")
 
 DENSITY_STEP = 0.05
 """Densities are searched in these steps, so that few selections serve many trials."""
@@ -136,8 +136,8 @@ class Settings(Generation):
     ] = DEFAULT_OBJECTIVES
     """What a merge is scored by, two or three of them."""
     pick: Annotated[str, OneOf(RULES, "pick rule")] = Field(default=None, validate_default=True)
-    """The rule that chooses one point; where nothing is said, consistency+agreement, or knee where
-    the objectives do not allow that."""
+    """The rule that chooses one point; where nothing is said, the first of consistency+agreement,
+    support and knee that the objectives allow."""
     trials: int = Field(default=40, ge=1)
     """Points to score in all, those of earlier runs included."""
     sampler: Annotated[str, OneOf(SAMPLERS, "sampler")] = "gp"
@@ -163,8 +163,12 @@ class Settings(Generation):
     def _default_rule(cls, pick: object, info: ValidationInfo) -> object:
         if pick is not None:
             return pick
-        fits = set(DEFAULT_PICK.split("+")) <= set(info.data.get("objectives", ()))
-        return DEFAULT_PICK if fits else _ANY_PICK
+        objectives = set(info.data.get("objectives", ()))
+        return next(
+            rule
+            for rule in _DEFAULT_PICKS
+            if all(objectives & set(names) for names in RULES[rule].needs)
+        )
 
     @field_validator("pick")
     @classmethod

@@ -24,11 +24,13 @@ class SourcePoll:
         votes: On each candidate, in order.
         seconds: Wall-clock time of it.
         tokens: Generated for it; None where the scorer did not say.
+        responses: For each candidate one that gave the majority answer, as in `scores.Poll`.
     """
 
     votes: tuple[Vote, ...]
     seconds: float
     tokens: float | None
+    responses: tuple[str | None, ...] = ()
 
 
 class SourceVotes:
@@ -77,9 +79,10 @@ class SourceVotes:
             ) from error
 
 
-def _poll(votes: Any, seconds: float, tokens: float | None) -> SourcePoll:
+def _poll(votes: Any, seconds: float, tokens: float | None, responses: Any) -> SourcePoll:
+    _require(all(isinstance(text, str | None) for text in responses), responses)
     _require(isinstance(seconds, int | float) and isinstance(tokens, int | float | None), seconds)
-    return SourcePoll(tuple(map(vote_of, votes)), seconds, tokens)
+    return SourcePoll(tuple(map(vote_of, votes)), seconds, tokens, tuple(responses))
 
 
 def vote_of(kept: Mapping[str, Any]) -> Vote:

@@ -171,6 +171,64 @@ def test_objectives_are_those_asked_for_and_votes_may_be_more() -> None:
     assert model.used == [recipe("a"), recipe("a")]
 
 
+SPOKEN = [
+    Query("1+1?", responses={"sft": "#### 2", "rlvr": "1+1=2 #### 2"}),
+    Query("2+2?", responses={"rlvr": "2+2=4 #### 4"}),
+    Query("3+3?"),
+]
+
+
+def test_support_is_the_probability_of_the_sources_own_responses(real: SwappableModel) -> None:
+    """Recomputed with transformers alone, one text at a time; nothing is generated."""
+    made = scorer(real, ["support", "weakest_support"])
+    found = made.score(recipe("a"), SPOKEN, seed=1)
+    lm = real.lm
+
+    def probability(question: str, response: str) -> float:
+        chat = [{"role": "user", "content": question}]
+        prompt = lm.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+        start = lm.tokenizer(prompt, return_tensors="pt").input_ids.shape[1]
+        tokens = lm.tokenizer(prompt + response, return_tensors="pt").input_ids
+        with torch.no_grad():
+            logs = lm.model(tokens).logits.float().log_softmax(-1)[0, start - 1 : -1]
+        return math.exp(float(logs.gather(1, tokens[0, start:, None]).sum()))
+
+    sft = probability("1+1?", "#### 2") / 3
+    rlvr = (probability("1+1?", "1+1=2 #### 2") + probability("2+2?", "2+2=4 #### 4")) / 3
+    assert found.objectives["support"] == pytest.approx((sft + rlvr) / 2, rel=0.05)
+    assert found.objectives["weakest_support"] == pytest.approx(min(sft, rlvr), rel=0.05)
+    assert found.details["tokens"] == 0
+    assert "no_answer_rate" not in found.details
+    names = {"support of sft", "support of rlvr"}
+    assert [set(one.losses) for one in found.answered] == [names] * 3
+    assert found.answered[2].losses == {"support of sft": None, "support of rlvr": None}
+
+
+def test_support_with_votes_asked_for_has_both() -> None:
+    """As for a second look, which must see whether the merge still answers."""
+    lm = Script("#### 1", "#### 2", "#### 3")
+    found = scorer(Fixed(lm), ["support", "weakest_support"]).score(
+        recipe("a"), SPOKEN, seed=1, votes=2
+    )
+    assert found.objectives["weakest_support"] == pytest.approx(2 * math.exp(-2 * 12) / 3)
+    assert found.details["no_answer_rate"] == 0
+    assert found.details["tokens"] == 3 * 2 * 7
+
+
+def test_support_without_responses_is_refused() -> None:
+    made = scorer(Fixed(Script("#### 1")), ["support", "perplexity"])
+    with pytest.raises(DotsError, match="needs responses of the source models"):
+        made.score(recipe("a"), POOL, seed=1)
+
+
+def test_a_poll_tells_a_response_behind_each_majority() -> None:
+    """The first with that answer as it is spelled, whatever else was said; None where none is."""
+    lm = Script("so #### 1", "#### 2", "or #### 2", "...", "...", "...", "#### 9", "#### 9", "9")
+    poll = scorer(Fixed(lm)).votes(recipe("a"), POOL, 3, seed=0)
+    assert [vote.majority for vote in poll.votes] == ["2", None, "9"]
+    assert poll.responses == ["#### 2", None, "#### 9"]
+
+
 def test_votes_come_in_the_order_of_the_queries() -> None:
     lm = Script("#### 1", "#### 2", "#### 3")
     poll = scorer(Fixed(lm)).votes(recipe("a"), POOL, 1, seed=0)

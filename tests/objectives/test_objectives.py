@@ -31,12 +31,13 @@ def test_the_docstring_names_every_objective_and_its_direction() -> None:
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_every_objective_is_a_number_of_what_a_model_answered(name: str) -> None:
-    pool = [Query("1+1?", pseudo_label="2"), Query("2+2?", pseudo_label="4")]
+    said = {"sft": "#### 2", "rlvr": "2+0=2 #### 2"}
+    pool = [Query("1+1?", pseudo_label="2", responses=said), Query("2+2?", pseudo_label="4")]
     sampled = sample(Script("#### 2", "#### 3"), pool, Generation(max_tokens=9), 2, 0, plain_equal)
-    losses = OBJECTIVES[name].losses(sampled) or [None, None]
+    losses = OBJECTIVES[name].losses(sampled)
     answered = [
-        replace(one, losses={name: loss})
-        for one, loss in zip(sampled.answered, losses, strict=True)
+        replace(one, losses={key: values[index] for key, values in losses.items()})
+        for index, one in enumerate(sampled.answered)
     ]
     assert OBJECTIVES[name].says
     assert 0 <= OBJECTIVES[name].of(answered) < 10

@@ -158,6 +158,26 @@ def test_an_objective_that_takes_the_model_is_refused(world: World) -> None:
         choose_again(folder, "perplexity-within")
 
 
+def test_votes_that_were_not_counted_are_refused(world: World) -> None:
+    class Reading(Answering):
+        def score(
+            self, recipe: Recipe, queries: Sequence[Query], *, seed: int, votes: int | None = None
+        ) -> Scores:
+            loss = next(iter(recipe.weights().values()))
+            losses = {"support of sft": loss, "support of rlvr": 1.0}
+            nothing = Answered(Vote(None, 0.0, (), 0, 0), None, None, 0, 0, losses)
+            return Scores.of([nothing] * len(queries), ("support", "weakest_support"))
+
+    recipe = world.recipe(objectives=["support", "weakest_support"], confirm=0)
+    outcome = world.tune(recipe, scorer=Reading)
+    assert outcome.settings.pick == "support", "the rule where nothing is said"
+    assert outcome.choice.point.weights["sft"] == 0.5
+    assert outcome.costs["search"].tokens == 0
+    assert choose_again(outcome.folder, "knee").choice.scores.objectives["support"] > 0
+    with pytest.raises(DotsError, match="takes the model itself"):
+        choose_again(outcome.folder, "consistency")
+
+
 def test_choosing_again_writes_the_report_and_merges(study: Path, tmp_path: Path) -> None:
     outcome = choose(study, pick="agreement", merge=tmp_path / "merged")
     assert "agreement" in (study / "report.md").read_text()

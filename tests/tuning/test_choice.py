@@ -41,13 +41,15 @@ def test_the_others_decide_between_equally_consistent_points() -> None:
 
 @pytest.mark.parametrize("rule", sorted(RULES))
 def test_a_point_that_another_beats_never_ranks_before_it(rule: str) -> None:
-    @given(points_of(THREE))
+    directions = {**THREE, "support": "maximize"}
+
+    @given(points_of(directions))
     def check(points: list[dict[str, float]]) -> None:
         candidates = [Scores(objectives=point, details={}) for point in points]
-        ranked = ranking(candidates, THREE, rule)
+        ranked = ranking(candidates, directions, rule)
         assert sorted(ranked) == list(range(len(points)))
         for before, after in itertools.combinations(ranked, 2):
-            assert not beats(points[after], points[before], THREE)
+            assert not beats(points[after], points[before], directions)
 
     check()
 

@@ -288,6 +288,15 @@ def test_when_all_are_too_hard_the_message_says_how_many_fell_where() -> None:
     assert "`max_difficulty`" in message
 
 
+def test_a_pool_keeps_what_the_sources_said() -> None:
+    candidates = [Query("1?"), Query("2?")]
+    votes = {name: [vote(3, answer="a"), vote(2, answer="b")] for name in ("sft", "rlvr")}
+    said: dict[str, list[str | None]] = {"sft": ["so a", "so b"], "rlvr": ["a!", None]}
+    pool = select_pool(candidates, votes, PoolSettings(source="-", selection="all"), said)
+    assert [query.responses for query in pool] == [{"sft": "so a", "rlvr": "a!"}, {"sft": "so b"}]
+    assert select_pool(candidates, votes, PoolSettings(source="-"))[0].responses is None
+
+
 def test_a_pool_with_one_answer_is_worth_a_word() -> None:
     alike = [Query(f"{n}?", pseudo_label="7") for n in range(3)]
     (note,) = one_answer(alike)
