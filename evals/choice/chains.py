@@ -48,8 +48,8 @@ SFT: tuple[tuple[str, ...], ...] = (
 )
 """The families that SFT teaches, by split; RLVR has the others.
 
-Who learns to work out letters works out more of everything: with the first split, SFT alone at a
-low density has much of what RLVR teaches. With the second it has not.
+Who learns to work out letters works out more of everything: the less of them SFT has, the more is
+left to RLVR.
 """
 
 DRAWN = 6000
