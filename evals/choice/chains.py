@@ -41,8 +41,16 @@ REASONING = ("total", "machine", "count", "most")
 STRINGS = ("sort", "reverse")
 FACTS = ("land", "food")
 FAMILIES = REASONING + STRINGS + FACTS
-SFT: tuple[tuple[str, ...], ...] = (("sort", "reverse", "land", "food"), ("sort", "land", "food"))
-"""The families that SFT teaches, by split; RLVR has the others."""
+SFT: tuple[tuple[str, ...], ...] = (
+    ("sort", "reverse", "land", "food"),
+    ("land", "food"),
+    ("reverse", "land", "food"),
+)
+"""The families that SFT teaches, by split; RLVR has the others.
+
+Who learns to work out letters works out more of everything: the less of them SFT has, the more is
+left to RLVR.
+"""
 
 DRAWN = 6000
 """Prompts of each procedural family."""

@@ -79,7 +79,7 @@ def _chains() -> Subject:
         extract_answer=extract_answer,
         max_tokens=80,
         weights_sft=(0.25, 0.5, 0.75, 1.0, 1.5),
-        weights_rlvr=(0.5, 1.0, 2.0, 3.0, 5.0),
+        weights_rlvr=(0.25, 0.5, 1.0, 2.0, 4.0),
     )
 
 
