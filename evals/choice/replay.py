@@ -32,24 +32,26 @@ _HALVES = 20
 _PAPER_BOX = Box((0.5, 2.0), (0.5, 2.0), (0.3,))
 _PAPER = Policy(box=_PAPER_BOX, trials=None, charged=100, rule="consistency", confirm=0)
 _DEFAULT = Policy(box=_PAPER_BOX, trials=None, charged=40)
-_SCREEN = Policy(screen="sum", rule="screen")
+_SCREEN = Policy(screen="sum", rule="screen", selection="random")
 
 POLICIES: Mapping[str, Policy] = {
     "paper": _PAPER,
     "default": _DEFAULT,
-    "default, wherever λ and density": replace(_DEFAULT, box=Box(), charged=None, trials=40),
-    "sum of screens alone": _SCREEN,
-    "larger of screens alone": replace(_SCREEN, screen="max"),
-    "sum of screens, 64 candidates": replace(_SCREEN, candidates=64, selection="random"),
-    "sum of screens, 8 asked": Policy(screen="sum", screened=8, trials=8, confirm=0),
-    "sum of screens, 8 asked, smooth": Policy(
-        screen="sum", screened=24, trials=8, rule="smooth", confirm=0
-    ),
-    "sum of screens, 8 asked, 3 again elsewhere": Policy(
-        screen="sum", screened=8, trials=8, votes=3, confirm=3, confirm_votes=7, fresh=True
-    ),
+    "default, every λ and density": replace(_DEFAULT, box=Box(), charged=None, trials=40),
     "16 asked, smooth": Policy(trials=16, rule="smooth", confirm=0),
-}
+    "screen, 64 candidates": replace(_SCREEN, candidates=64),
+    "screen, 128": replace(_SCREEN, candidates=128),
+    "screen, 192": replace(_SCREEN, candidates=192),
+    "screen by the larger, 128": replace(_SCREEN, candidates=128, screen="max"),
+    "screen, 128, the paper's range": replace(_SCREEN, candidates=128, box=_PAPER_BOX),
+    "screen, 128, best 8 asked": replace(
+        _SCREEN, candidates=128, screened=8, trials=8, rule="sum", confirm=0
+    ),
+    "screen, 128, best 4 asked elsewhere": replace(
+        _SCREEN, candidates=128, screened=4, trials=4, votes=1, rule="sum", confirm=4,
+        confirm_votes=4, fresh=True,
+    ),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

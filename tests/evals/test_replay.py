@@ -88,7 +88,7 @@ def test_regrets_are_distances_from_the_best(world: World, monkeypatch: pytest.M
 
 def test_the_command_prints_a_line_for_each_policy() -> None:
     command = [sys.executable, str(EVALS / "replay.py"), str(RECORDED / "arithmetic0.parquet")]
-    named = ["paper", "sum of screens alone"]
+    named = ["paper", "screen, 128"]
     done = subprocess.run(
         [*command, "--runs", "2", "--policies", *named], capture_output=True, text=True, check=True
     )
