@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,8 @@ def test_scores_depend_on_the_seed_and_not_on_what_ran_before(model: LiveVllmMod
         again = scorer.score(A, POOL, seed=1)
         assert again.objectives == first.objectives
         assert again.details["tokens"] == first.details["tokens"] > 0
+        assert again.answered == first.answered
+        assert all(one.tokens >= one.vote.total == 6 for one in first.answered)
         votes = scorer.votes(A, POOL, 6, seed=1).votes
         assert scorer.votes(A, POOL, 6, seed=1).votes == votes
         assert scorer.votes(A, POOL, 6, seed=2).votes != votes
@@ -153,14 +156,21 @@ def test_more_prompts_than_fit_into_one_step_are_sampled_with_their_seeds(
 
 
 @needs_vllm
-def test_perplexities_are_those_of_the_hugging_face_backend(model: LiveVllmModel) -> None:
+def test_likelihoods_are_those_of_the_hugging_face_backend(model: LiveVllmModel) -> None:
     from dots_mergekit.backends.huggingface import open_model
 
-    with LmEvalScorer(model, SAMPLED, ("perplexity",)) as scorer:
-        found = scorer.score(B, POOL, seed=1).objectives["perplexity"]
-    with LmEvalScorer(open_model(B, device="cpu"), SAMPLED, ("perplexity",)) as scorer:
-        wanted = scorer.score(B, POOL, seed=1).objectives["perplexity"]
-    assert found == pytest.approx(wanted, rel=0.02)  # two ways to round in bfloat16
+    said = [
+        replace(POOL[0], responses={"sft": "#### 19", "rlvr": "2+7=9 1+0=1 #### 19"}),
+        replace(POOL[5], responses={"sft": "#### acbd"}),
+    ]
+    names = ("perplexity", "support", "weakest_support")
+    with LmEvalScorer(model, SAMPLED, names) as scorer:
+        found = scorer.score(B, said, seed=1)
+    with LmEvalScorer(open_model(B, device="cpu"), SAMPLED, names) as scorer:
+        wanted = scorer.score(B, said, seed=1)
+    assert found.details["tokens"] == wanted.details["tokens"] == 0
+    # Two ways to round in bfloat16.
+    assert found.objectives == pytest.approx(dict(wanted.objectives), rel=0.05)
 
 
 @needs_vllm
