@@ -135,7 +135,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def correlations(grids: Mapping[str, Sequence[Point]], box: Box) -> str:
     """Table: Spearman's rank correlation of each objective with accuracy, by triple."""
     rows = []
-    for name in DIRECTIONS:
+    for name in next(iter(grids.values()))[0].scores[0].objectives:
         cells = []
         for grid in grids.values():
             points = box.of(grid)

@@ -27,7 +27,6 @@ import yaml
 
 from dots_mergekit.backends.huggingface import open_model
 from dots_mergekit.evaluation.lookup import BENCHMARKS
-from dots_mergekit.objectives import DIRECTIONS
 from dots_mergekit.objectives.harness import LmEvalScorer
 from dots_mergekit.objectives.queries import Query
 from dots_mergekit.objectives.scores import Generation
@@ -44,6 +43,8 @@ WEIGHTS_RLVR = (0.5, 1.0, 2.0, 3.0)
 
 # Beyond what anyone should search: where does a rule go astray if one does? At the first density.
 FAR = tuple(itertools.product((0.5, 1.0), (4.0, 6.0)))
+
+MEASURED = ("consistency", "agreement", "perplexity", "response_perplexity")
 
 # What keeps a model from being picked.
 DETAILS = ("no_answer_rate", "distinct_answers")
@@ -75,7 +76,7 @@ class Bench:
 
         self.triple = triple
         self.model = open_model(recipe_of(triple, 1, 1, 0.3), batch_size=GENERATION.batch_size)
-        self.scorer = LmEvalScorer(self.model, GENERATION, list(DIRECTIONS))
+        self.scorer = LmEvalScorer(self.model, GENERATION, MEASURED)
         self._manager = TaskManager(include_path=str(BENCHMARKS), include_defaults=False)
 
     def pool(self, seed: int) -> list[Query]:

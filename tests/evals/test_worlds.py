@@ -19,7 +19,6 @@ from subjects import SUBJECTS, Subject
 from dots_mergekit.answers.equivalence import plain_equal
 from dots_mergekit.answers.vote import majority_vote
 from dots_mergekit.backends.huggingface_lm import load_checkpoint
-from dots_mergekit.objectives import DIRECTIONS
 from dots_mergekit.objectives.harness import LmEvalScorer
 from dots_mergekit.objectives.queries import Query
 from dots_mergekit.objectives.scores import Generation
@@ -133,7 +132,7 @@ def test_scores_are_those_of_the_packages_scorer(
 
     monkeypatch.setattr(bench._lm, "generate_until", generate_until)
     generation = Generation(votes=VOTES, max_tokens=17)
-    with LmEvalScorer(bench._model, generation, list(DIRECTIONS)) as scorer:
+    with LmEvalScorer(bench._model, generation, list(found.objectives)) as scorer:
         expected = scorer.score(recipe_of(CHECKPOINTS, *place), pool, seed=0)
     # In bfloat16 a likelihood depends a little on what is computed beside it.
     assert found.objectives == pytest.approx(dict(expected.objectives), rel=0.01)
