@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
@@ -26,7 +27,7 @@ class CountsResponses:
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._counted: list[Count] = []
+        self._counted: deque[Count] = deque()
         self._by_prompt: dict[str, list[Count]] = {}
         hooked: _HasCacheHook = self  # type: ignore[assignment]  # lm-eval has no types
         hooked.cache_hook = _ByPrompt(self._counted, self._by_prompt)
@@ -46,7 +47,7 @@ class CountsResponses:
 class _ByPrompt(CacheHook):  # type: ignore[misc]  # lm-eval has no types
     """In the place of lm-eval's cache, which keeps nothing unless it is asked to."""
 
-    def __init__(self, counted: list[Count], by_prompt: dict[str, list[Count]]) -> None:
+    def __init__(self, counted: deque[Count], by_prompt: dict[str, list[Count]]) -> None:
         super().__init__(None)
         self._counted = counted
         self._by_prompt = by_prompt
@@ -54,4 +55,4 @@ class _ByPrompt(CacheHook):  # type: ignore[misc]  # lm-eval has no types
     def add_partial(self, attr: str, req: tuple[str, Any], res: Any) -> None:
         """Give the next count to the prompt of a response."""
         if attr == "generate_until":
-            self._by_prompt.setdefault(req[0], []).append(self._counted.pop(0))
+            self._by_prompt.setdefault(req[0], []).append(self._counted.popleft())

@@ -24,7 +24,7 @@ from dots_mergekit.objectives.tasks import run_task
 from dots_mergekit.objectives.votes import Votes
 from dots_mergekit.recipe import Recipe
 
-__all__ = ["LmEvalScorer", "sample", "unasked"]
+__all__ = ["LmEvalScorer", "sample"]
 
 
 class LmEvalScorer:
@@ -126,7 +126,7 @@ class LmEvalScorer:
         if votes is not None or spoken:
             sampled = self._sample(queries, votes or self._generation.votes, seed)
         else:
-            sampled = unasked(self._model.lm, queries, self._generation)
+            sampled = _unasked(self._model.lm, queries, self._generation)
         generated = time.perf_counter()
         answered = self._with_losses(sampled)
         finished = time.perf_counter()
@@ -227,7 +227,7 @@ def sample(
     )
 
 
-def unasked(lm: Any, queries: Sequence[Query], generation: Generation) -> Sampled:
+def _unasked(lm: Any, queries: Sequence[Query], generation: Generation) -> Sampled:
     """Give a model with its prompts before it has said anything.
 
     Raises:

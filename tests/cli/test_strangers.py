@@ -32,50 +32,40 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-@pytest.mark.parametrize("name", MODELS)
-def test_a_model_is_refused_by_name(
-    sound: Path, tmp_path: Path, name: str, command: str, capfd: pytest.CaptureFixture[str]
-) -> None:
-    spoil, said = MODELS[name]
-    refused(sound, tmp_path, ("rlvr", spoil), command, said, capfd)
+CASES: Mapping[str, tuple[str, Spoil, str]] = {
+    **{name: ("rlvr", *case) for name, case in MODELS.items()},
+    **{name: ("base", *case) for name, case in BASES.items()},
+}
+"""Which model is spoiled, how, and a part of what is said."""
+
+
+def test_no_case_hides_another() -> None:
+    assert len(CASES) == len(MODELS) + len(BASES)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-@pytest.mark.parametrize("name", BASES)
-def test_a_tokenizer_or_template_is_refused_by_name(
+@pytest.mark.parametrize("name", CASES)
+def test_a_spoiled_model_is_refused_by_name(
     sound: Path, tmp_path: Path, name: str, command: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    spoil, said = BASES[name]
-    refused(sound, tmp_path, ("base", spoil), command, said, capfd)
-
-
-def refused(
-    sound: Path,
-    folder: Path,
-    spoiled: tuple[str, Spoil],
-    command: str,
-    said: str,
-    capfd: pytest.CaptureFixture[str],
-) -> None:
-    models = folder / "models"
+    which, spoil, said = CASES[name]
+    models = tmp_path / "models"
     shutil.copytree(sound, models)
-    which, spoil = spoiled
     if which == "rlvr":  # the cases begin with one file of safetensors
         shutil.rmtree(models / which)
         shutil.copytree(sound / "plain", models / which)
     spoil(models / which)
-    (folder / "questions.txt").write_text("1+1?\n2+2?\n")
+    (tmp_path / "questions.txt").write_text("1+1?\n2+2?\n")
     recipe = of(
         models / "base",
         models / "sft",
         models / "rlvr",
-        tune={"queries": str(folder / "questions.txt"), "votes": 1, "max_tokens": 4},
+        tune={"queries": str(tmp_path / "questions.txt"), "votes": 1, "max_tokens": 4},
     )
-    recipe.write(folder / "recipe.yml")
-    before, begun = seen(folder), spent()
+    recipe.write(tmp_path / "recipe.yml")
+    before, begun = seen(tmp_path), spent()
     main, line = COMMANDS[command]
-    arguments = line.format(recipe=folder / "recipe.yml", out=folder / "out").split()
+    arguments = line.format(recipe=tmp_path / "recipe.yml", out=tmp_path / "out").split()
     assert main(arguments) == 2
     assert spent() - begun < SECONDS
     told = capfd.readouterr()
@@ -83,7 +73,7 @@ def refused(
     assert said in text
     assert str(models / which) in text
     assert "Traceback" not in text
-    after = seen(folder)
+    after = seen(tmp_path)
     assert {path: kind for path, kind in after.items() if "out" not in path.parts} == before
     assert not [path for path in after if "out" in path.parts and path.suffix == ".safetensors"]
 
