@@ -132,27 +132,34 @@ def main(recipe: str, folder: str, mode: str, number: str) -> None:
         recipe: Its path.
         folder: Where the studies go.
         mode: `once`: killed once and then left to end, at each moment or each `number`-th;
-            `often`: killed early again and again until it ends, `number` times over.
-        number: As above.
+            `often`: killed early again and again until it ends, and begun anew until at least
+            `number` processes were killed.
+        number: As above. Seeds the draw of the moments, too.
     """
     whole = Path(folder, "whole")
     count = fork_search(recipe, whole)
     assert count is not None
     out, wanted = Path(folder, "killed"), found(whole)
     kills, different = 0, []
-    draw = random.Random(recipe)
-    for attempt in range(0, count, int(number)) if mode == "once" else range(int(number)):
+
+    def end(deaths: Iterator[int]) -> None:
+        nonlocal kills
         shutil.rmtree(out, ignore_errors=True)
-        if mode == "once":
-            assert fork_search(recipe, out, attempt) is None
+        before = kills
+        while fork_search(recipe, out, next(deaths, None)) is None:
             kills += 1
-            fork_search(recipe, out)
-        else:
-            while fork_search(recipe, out, draw.randrange(_EARLY)) is None:
-                kills += 1
         now = found(out)
         if now != wanted:
-            different.append({"attempt": attempt, "found": now})
+            different.append({"kills": (before, kills), "found": now})
+
+    if mode == "once":
+        for moment in range(0, count, int(number)):
+            end(iter([moment]))
+    else:
+        # Seeded by the number alone: a path in the seed once drew too few kills to say anything.
+        draw = random.Random(number)
+        while kills < int(number):
+            end(iter(lambda: draw.randrange(_EARLY), None))
     print(json.dumps({"moments": count, "kills": kills, "wanted": wanted, "different": different}))
 
 

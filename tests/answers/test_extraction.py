@@ -91,9 +91,9 @@ def test_no_text_breaks_the_search_for_an_answer(text: str) -> None:
 
 @pytest.mark.parametrize("part", ["\\boxed{", "<answer>", "#### ", "answer is ", "answer ", "$"])
 def test_a_model_that_repeats_itself_does_not_take_for_ever(part: str) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     extract_answer(part * 20_000)
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
 
 
 @pytest.mark.parametrize(
@@ -107,10 +107,10 @@ def test_a_model_that_repeats_itself_does_not_take_for_ever(part: str) -> None:
 def test_a_regex_that_never_ends_gives_no_answer_and_says_so_once(
     caplog: pytest.LogCaptureFixture, regex: str, text: str, said: list[str]
 ) -> None:
-    began = time.monotonic()
+    began = time.process_time()
     assert extract_answer(text, regex=regex) is None
     assert extract_answer(text, regex=regex) is None
-    assert time.monotonic() - began < 10
+    assert time.process_time() - began < 10
     assert [record.levelname for record in caplog.records] == said
     assert all("takes more than 1 s on a response" in record.message for record in caplog.records)
 

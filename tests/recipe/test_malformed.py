@@ -67,10 +67,10 @@ TEXTS: Mapping[str, tuple[str, str]] = {
 @pytest.mark.parametrize("name", TEXTS)
 def test_texts(name: str) -> None:
     text, said = TEXTS[name]
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(RecipeError) as caught:
         Recipe(text, "a.yml")
-    assert time.monotonic() - began < 5  # on a busy machine; otherwise well under a second
+    assert time.process_time() - began < 5  # well under a second
     assert str(caught.value).startswith("a.yml")
     assert said in str(caught.value)
     assert len(str(caught.value)) < 400
@@ -84,9 +84,9 @@ def test_aliases_that_stay_small_are_read() -> None:
 
 def test_thousands_of_mistakes_are_listed_soon_and_not_all() -> None:
     recipe = Recipe("merge_method: dots\n" + "".join(f"k{n}: 1\n" for n in range(9000)))
-    began = time.monotonic()
+    began = time.process_time()
     assert len(recipe.mistakes) == 100
-    assert time.monotonic() - began < 10
+    assert time.process_time() - began < 10
 
 
 def test_a_pipe_that_is_written_to_is_read() -> None:

@@ -42,20 +42,20 @@ def test_killed_once_at_any_moment(world: World) -> None:
 @pytest.mark.parametrize("sampler", ["gp", "random", "grid"])
 def test_killed_early_and_often(world: World, sampler: str) -> None:
     """Among the starting points, too, and again before the search has got any further."""
-    compared = compare(world, "often", 1, sampler=sampler, trials=8, confirm=2)
-    assert compared["kills"] > 5
+    compared = compare(world, "often", 6, sampler=sampler, trials=8, confirm=2)
+    assert compared["kills"] >= 6
     assert compared["different"] == []
     assert set(compared["wanted"]["states"]) == {"COMPLETE"}
 
 
 def test_a_generation_has_the_same_parents_after_kills(world: World) -> None:
-    compared = compare(world, "often", 1, sampler="nsga2", trials=30, confirm=0)
-    assert compared["kills"] > 5
+    compared = compare(world, "often", 6, sampler="nsga2", trials=30, confirm=0)
+    assert compared["kills"] >= 6
     assert compared["different"] == []
 
 
 def test_what_is_left_out_stays_out(world: World) -> None:
     """Points that cannot be scored count once, however often the search is killed."""
-    compared = compare(world, "often", 1, trials=8, confirm=2, weight=[0.5, 9.0])
+    compared = compare(world, "often", 6, trials=8, confirm=2, weight=[0.5, 9.0])
     assert compared["different"] == []
     assert "FAIL" in compared["wanted"]["states"]
