@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from dots_mergekit.api import merge as merge
     from dots_mergekit.api import preview as preview
     from dots_mergekit.api import select_queries as select_queries
+    from dots_mergekit.api import share as share
     from dots_mergekit.api import tune as tune
     from dots_mergekit.errors import DotsError as DotsError
     from dots_mergekit.merging.kernel import Selection as Selection
@@ -47,6 +48,7 @@ _HOME = {
     "preview": "api",
     "select": "merging.kernel",
     "select_queries": "api",
+    "share": "api",
     "tune": "api",
 }
 """Public name -> the module that defines it."""
