@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from dots_mergekit.api import evaluate as evaluate
     from dots_mergekit.api import merge as merge
     from dots_mergekit.api import preview as preview
+    from dots_mergekit.api import reproduce as reproduce
     from dots_mergekit.api import select_queries as select_queries
     from dots_mergekit.api import share as share
     from dots_mergekit.api import tune as tune
@@ -46,6 +47,7 @@ _HOME = {
     "evaluate": "api",
     "merge": "api",
     "preview": "api",
+    "reproduce": "api",
     "select": "merging.kernel",
     "select_queries": "api",
     "share": "api",

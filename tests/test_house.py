@@ -128,7 +128,7 @@ def test_a_room_leaves_to_others_what_is_theirs(module: Path) -> None:
             assert reader or not f"{name}.".startswith(f"{other}."), name
 
 
-@pytest.mark.parametrize("name", ["check", "eval", "queries", "share", "tune"])
+@pytest.mark.parametrize("name", ["check", "eval", "queries", "reproduce", "share", "tune"])
 def test_a_command_calls_the_api_alone(name: str) -> None:
     """Besides what it parses with: names of backends and baselines, and the schema."""
     module = PACKAGE / "cli" / f"{name}.py"
@@ -152,7 +152,10 @@ def test_every_module_begins_by_saying_in_one_line_what_it_is(module: Path) -> N
 HEAVY = {"torch", "mergekit", "transformers", "optuna", "lm_eval", "vllm", "yaml", "pydantic"}
 LIGHT = [
     "dots_mergekit",
-    *(f"dots_mergekit.cli.{name}" for name in ("check", "eval", "queries", "share", "tune")),
+    *(
+        f"dots_mergekit.cli.{name}"
+        for name in ("check", "eval", "queries", "reproduce", "share", "tune")
+    ),
 ]
 
 

@@ -5,8 +5,18 @@ Keywords have the names of the commands' options, and of the keys of `tune:`. Re
 """
 
 from dots_mergekit.api.merges import check, merge
-from dots_mergekit.api.publication import share
+from dots_mergekit.api.publication import reproduce, share
 from dots_mergekit.api.scores import evaluate
 from dots_mergekit.api.search import choose, preview, select_queries, tune
 
-__all__ = ["check", "choose", "evaluate", "merge", "preview", "select_queries", "share", "tune"]
+__all__ = [
+    "check",
+    "choose",
+    "evaluate",
+    "merge",
+    "preview",
+    "reproduce",
+    "select_queries",
+    "share",
+    "tune",
+]

@@ -1,18 +1,22 @@
-"""`share`: a merge for others, with its evidence."""
+"""`share` and `reproduce`: a merge for others with its evidence, and made again by them."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dots_mergekit.api.given import PathLike
 from dots_mergekit.logs import calm
 from dots_mergekit.progress import Progress, shown
+from dots_mergekit.threads import computing
 
 if TYPE_CHECKING:
+    from dots_mergekit.sharing.reproduce import Reproduction
     from dots_mergekit.sharing.share import Shared
 
-__all__ = ["share"]
+__all__ = ["reproduce", "share"]
 
 
 def share(
@@ -55,3 +59,42 @@ def share(
     )
     with shown(progress) as told, calm():
         return run(request, told)
+
+
+def reproduce(
+    model: PathLike,
+    *,
+    out: PathLike | None = None,
+    models: Mapping[str, PathLike] | None = None,
+    study: PathLike | None = None,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Reproduction:
+    """Make a merge again from what it says it was made of, and compare every tensor.
+
+    Args:
+        model: The folder of a merge, or a model on the Hub: `user/name`, `user/name@revision`.
+        out: Keep the new merge in this folder.
+        models: Where models are that the recipe calls `./local/NAME`, by that name. Their files
+            must have the hashes of those that were merged.
+        study: The folder of the search; its choice is made again, too, from what was answered.
+        threads: How many threads compute on CPUs; torch decides if None.
+        progress: Is told what goes on; if None, it is shown on stderr or in the notebook.
+
+    Returns:
+        Whether it is `identical`, and if not, what differs and by how much.
+
+    Raises:
+        DotsError: The merge does not say what it was made of, a model of it is not to be had or
+            not the same any more, or the study chooses otherwise.
+    """
+    from dots_mergekit.sharing.reproduce import reproduce as run
+
+    with shown(progress) as told, computing(threads), calm():
+        return run(
+            os.fspath(model),
+            out=None if out is None else Path(out),
+            models={name: Path(place) for name, place in (models or {}).items()},
+            study=None if study is None else Path(study),
+            progress=told,
+        )
