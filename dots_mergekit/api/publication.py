@@ -21,41 +21,54 @@ __all__ = ["reproduce", "share"]
 
 def share(
     folder: PathLike,
+    repository: str | None = None,
     *,
     study: PathLike | None = None,
     results: PathLike | None = None,
     license: str | None = None,
     with_queries: bool = False,
+    private: bool = False,
+    create_pr: bool = False,
+    dry_run: bool = False,
     progress: Progress | None = None,
 ) -> Shared:
-    """Write the model card of a merge, and the record by which others can make it again.
+    """Write the card of a merge and the record to make it again by, and put it on the Hub.
 
     What a person wrote in the card outside its marked sections stays. Models that came from the
     Hub are named by the commit that was merged, others by the hash of their contents.
 
     Args:
         folder: The merge, as `merge`, `tune` or `mergekit-yaml` wrote it.
+        repository: `user/name` on the Hub; if None, nothing is uploaded.
         study: The folder of the search that found its λ.
         results: The folder of an evaluation of it.
         license: Its license, in place of the one that all its sources have.
         with_queries: Put the texts of the study's queries beside the card.
+        private: Make the repository a private one.
+        create_pr: Propose the files to the repository's owner, in a pull request.
+        dry_run: Write and upload nothing; say what would be, and what is private in it.
         progress: Is told what goes on; if None, it is shown on stderr or in the notebook.
 
     Returns:
         The files that belong to the merge, and what to know about it.
 
     Raises:
-        DotsError: The folder holds no merge, or the evidence is of another one.
+        DotsError: The folder holds no merge, the evidence is of another one, something in the
+            folder is private, or the Hub refuses it; nothing is uploaded then.
     """
     from dots_mergekit.sharing.share import Request
     from dots_mergekit.sharing.share import share as run
 
     request = Request(
         folder=Path(folder),
+        repository=repository,
         study=None if study is None else Path(study),
         results=None if results is None else Path(results),
         license=license,
         with_queries=with_queries,
+        private=private,
+        create_pr=create_pr,
+        dry_run=dry_run,
     )
     with shown(progress) as told, calm():
         return run(request, told)

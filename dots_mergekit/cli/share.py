@@ -16,12 +16,18 @@ the revision that was merged, its scores, how its λ were found, its license. Be
 reproduce.json, with the hashes of all that went in and came out.
 
 The card's sections are marked: what you write outside them stays when they are written anew.
+
+With USER/NAME all of it goes to the Hub, unless something private is in it: paths of this machine,
+your name, tokens, a study's database, links that lead out. The same command goes on with an upload
+that was cut.
 """
 
 _EPILOG = """\
 examples:
   dots-share out                                          the card
   dots-share out --study study --results results          ... with the evidence
+  dots-share out user/name --dry-run                      what would be uploaded?
+  dots-share out user/name                                do it
 
 exit codes: 0 done, 2 a mistake in what was given, 1 a fault of ours, 130 interrupted,
 143 terminated
@@ -36,13 +42,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Late: this brings torch and mergekit, which --help and mistyped options do not need.
     from dots_mergekit.api import share
 
-    with screen(options, "the merge is as it was") as progress:
+    with screen(options, "what arrived on the Hub is not sent again") as progress:
         shared = share(
             options.folder,
+            options.repository,
             study=options.study,
             results=options.results,
             license=options.license,
             with_queries=options.with_queries,
+            private=options.private,
+            create_pr=options.create_pr,
+            dry_run=options.dry_run,
             progress=progress,
         )
     if not options.quiet:
@@ -54,6 +64,12 @@ def _parser() -> argparse.ArgumentParser:
     parser = make_parser("dots-share", _DESCRIPTION, _EPILOG)
     add = parser.add_argument
     add("folder", metavar="FOLDER", help="the merge, as dots-tune or mergekit-yaml wrote it")
+    add("repository", metavar="USER/NAME", nargs="?", help="where it is to go on the Hub; without"
+        " it only the card is written")  # fmt: skip
+    add("--dry-run", action="store_true", help="write and upload nothing: list the files, and what"
+        " is private in them")  # fmt: skip
+    add("--private", action="store_true", help="make the repository a private one")
+    add("--create-pr", action="store_true", help="propose the files to its owner")
     evidence = parser.add_argument_group("evidence")
     add = evidence.add_argument
     add("--study", metavar="DIR", help="of the search that found its λ: the front, the cost")

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from dots_mergekit.checking.headers import StoredTensor, read_header
 from dots_mergekit.errors import DotsError
-from dots_mergekit.foreign import is_file, names_in, opened
+from dots_mergekit.foreign import is_file, names_in, opened, read_bytes
 from dots_mergekit.recipe.fingerprint import RECORD
 
 __all__ = [
     "TensorHash",
+    "blob_hash",
     "content_hash",
     "file_hash",
     "hash_files",
@@ -111,3 +112,14 @@ def _span_hash(tensor: StoredTensor) -> str:
             digest.update(part)
             begin += len(part)
     return digest.hexdigest()
+
+
+def blob_hash(path: Path) -> str:
+    """Give what Git, and the Hub for small files, knows a file by.
+
+    Raises:
+        DotsError: It cannot be read.
+    """
+    content = read_bytes(path)
+    head = b"blob %d\0" % len(content)
+    return hashlib.sha1(head + content, usedforsecurity=False).hexdigest()

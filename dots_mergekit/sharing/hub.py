@@ -48,8 +48,13 @@ def download(model: str, names: Sequence[str] | None = None) -> Path:
 
 
 @contextlib.contextmanager
-def speaking_of(model: str) -> Iterator[None]:
-    """Say in one line what the Hub, or the way to it, has against what is done with a model."""
+def speaking_of(model: str, *, remedy: str = "try again later") -> Iterator[None]:
+    """Say in one line what the Hub, or the way to it, has against what is done with a model.
+
+    Args:
+        model: Its name.
+        remedy: What to do when the connection fails.
+    """
     try:
         yield
     except GatedRepoError as error:
@@ -77,9 +82,7 @@ def speaking_of(model: str) -> Iterator[None]:
     except HfHubHTTPError as error:
         raise DotsError(f"the Hub refuses {model}: {_status(error)}") from error
     except (_CONNECTION, ConnectionError) as error:
-        raise DotsError(
-            f"the Hub cannot be reached ({first_line(error)}); try again later"
-        ) from error
+        raise DotsError(f"the Hub cannot be reached ({first_line(error)}); {remedy}") from error
 
 
 def _status(error: HfHubHTTPError) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from dots_mergekit.sharing.evidence import (
     search_section,
 )
 from dots_mergekit.sharing.hashes import file_hash, hash_tensors
+from dots_mergekit.sharing.privacy import find_leaks
 from dots_mergekit.sharing.record import (
     RECIPE,
     Input,
@@ -35,6 +36,7 @@ from dots_mergekit.sharing.record import (
     versions_here,
 )
 from dots_mergekit.sharing.sources import Source, keep_places, known_places, sources_of
+from dots_mergekit.sharing.upload import require_name, require_way, upload
 from dots_mergekit.tuning.study import POOL
 
 __all__ = ["Request", "Shared", "prepare", "share", "to_upload"]
@@ -54,6 +56,9 @@ class Request:
         results: The folder of an evaluation of it.
         license: Its license, in place of what the sources' cards say.
         with_queries: Put the texts of the study's queries beside the card.
+        private: Make the repository a private one.
+        create_pr: Propose the files to its owner, in a pull request.
+        dry_run: Write and upload nothing.
     """
 
     folder: Path
@@ -62,8 +67,16 @@ class Request:
     results: Path | None = None
     license: str | None = None
     with_queries: bool = False
+    private: bool = False
+    create_pr: bool = False
+    dry_run: bool = False
 
     def __post_init__(self) -> None:
+        if self.repository is not None:
+            require_name(self.repository)
+        for name in ("private", "create_pr"):
+            if getattr(self, name) and self.repository is None:
+                raise DotsError(f"`{name}` is about a repository on the Hub: name one, user/name")
         if self.with_queries and self.study is None:
             raise DotsError("`with_queries` shares the queries of a study: name it with `study`")
 
@@ -150,19 +163,44 @@ def prepare(request: Request, progress: Progress) -> Prepared:
 
 
 def share(request: Request, progress: Progress) -> Shared:
-    """Write the card and the record of a merge into its folder.
+    """Write the card and the record of a merge into its folder, and upload it if asked to.
 
     Raises:
-        DotsError: As `prepare`; or the folder cannot be written into.
+        DotsError: As `prepare`; the folder cannot be written into; something in it is private;
+            the Hub refuses it.
     """
+    if request.repository is not None and not request.dry_run:
+        require_way()  # before anything takes time
     prepared = prepare(request, progress)
-    require_writable(request.folder, "merge's folder")
-    keep_places(request.folder, prepared.sources)
-    for name, content in prepared.contents.items():
-        write_bytes(request.folder / name, content)
-    for note in prepared.notes:
+    folder = request.folder
+    names = to_upload(folder, prepared.contents)
+    leaks = find_leaks(folder, names, prepared.contents, _public_words(request, prepared))
+    said = [f"not to be uploaded: {leak}" for leak in leaks]
+    shared = Shared(folder, names, (*prepared.notes, *said))
+    for note in prepared.notes if request.repository and not request.dry_run else shared.notes:
         progress.note(note)
-    return Shared(request.folder, to_upload(request.folder, {}), prepared.notes)
+    if request.dry_run:
+        return shared
+    require_writable(folder, "merge's folder")
+    keep_places(folder, prepared.sources)
+    for name, content in prepared.contents.items():
+        write_bytes(folder / name, content)
+    if request.repository is None:
+        return shared
+    if leaks:
+        lines = "\n  ".join(map(str, leaks))
+        raise DotsError(f"nothing was uploaded, for {folder} holds what is private:\n  {lines}")
+    progress.note(f"{len(names)} files, {sum(names.values()):,} bytes, go to {request.repository}")
+    url = upload(
+        folder, names, request.repository, private=request.private, create_pr=request.create_pr
+    )
+    return replace(shared, url=url)
+
+
+def _public_words(request: Request, prepared: Prepared) -> set[str]:
+    """Give the names of owners and models on the Hub, which are nobody's secret."""
+    named = [request.repository, *(source.repository for source in prepared.sources.values())]
+    return {word for name in named if name for word in name.split("/")}
 
 
 def to_upload(folder: Path, contents: Mapping[str, bytes]) -> dict[str, int]:
@@ -175,7 +213,8 @@ def to_upload(folder: Path, contents: Mapping[str, bytes]) -> dict[str, int]:
     sizes = {}
     for above, inner, files in os.walk(folder):
         inner[:] = sorted(name for name in inner if name not in _ASIDE)
-        for name in files:
+        links = [name for name in inner if Path(above, name).is_symlink()]
+        for name in (*files, *links):
             path = Path(above, name)
             if not (name.startswith(".") and name.endswith(".tmp")):
                 sizes[path.relative_to(folder).as_posix()] = path.lstat().st_size
