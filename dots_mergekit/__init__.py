@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from dots_mergekit.api import merge as merge
     from dots_mergekit.api import preview as preview
     from dots_mergekit.api import reproduce as reproduce
+    from dots_mergekit.api import review as review
     from dots_mergekit.api import select_queries as select_queries
     from dots_mergekit.api import share as share
     from dots_mergekit.api import tune as tune
@@ -48,6 +49,7 @@ _HOME = {
     "merge": "api",
     "preview": "api",
     "reproduce": "api",
+    "review": "api",
     "select": "merging.kernel",
     "select_queries": "api",
     "share": "api",

@@ -5,7 +5,7 @@ Keywords have the names of the commands' options, and of the keys of `tune:`. Re
 """
 
 from dots_mergekit.api.merges import check, merge
-from dots_mergekit.api.publication import reproduce, share
+from dots_mergekit.api.publication import reproduce, review, share
 from dots_mergekit.api.scores import evaluate
 from dots_mergekit.api.search import choose, preview, select_queries, tune
 
@@ -16,6 +16,7 @@ __all__ = [
     "merge",
     "preview",
     "reproduce",
+    "review",
     "select_queries",
     "share",
     "tune",

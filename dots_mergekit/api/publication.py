@@ -1,4 +1,4 @@
-"""`share` and `reproduce`: a merge for others with its evidence, and made again by them."""
+"""`share`, `review` and `reproduce`: a merge for others, looked at and made again by them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from dots_mergekit.progress import Progress, shown
 from dots_mergekit.threads import computing
 
 if TYPE_CHECKING:
+    from dots_mergekit.checking import Findings
     from dots_mergekit.sharing.reproduce import Reproduction
     from dots_mergekit.sharing.share import Shared
 
-__all__ = ["reproduce", "share"]
+__all__ = ["reproduce", "review", "share"]
 
 
 def share(
@@ -72,6 +73,24 @@ def share(
     )
     with shown(progress) as told, calm():
         return run(request, told)
+
+
+def review(model: PathLike) -> Findings:
+    """Look at anybody's merge: what its card, its recipe and its files lack.
+
+    Args:
+        model: The folder of a merge, or a model on the Hub: `user/name`.
+
+    Returns:
+        What is wrong or missing, the gravest first; it prints as `dots-share --check` does.
+
+    Raises:
+        DotsError: There is no such model.
+    """
+    from dots_mergekit.sharing.review import review as run
+
+    with calm():
+        return run(os.fspath(model))
 
 
 def reproduce(

@@ -28,6 +28,7 @@ examples:
   dots-share out --study study --results results          ... with the evidence
   dots-share out user/name --dry-run                      what would be uploaded?
   dots-share out user/name                                do it
+  dots-share --check user/name                            what does somebody's merge lack?
 
 exit codes: 0 done, 2 a mistake in what was given, 1 a fault of ours, 130 interrupted,
 143 terminated
@@ -40,8 +41,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
 
     # Late: this brings torch and mergekit, which --help and mistyped options do not need.
-    from dots_mergekit.api import share
+    from dots_mergekit.api import review, share
 
+    if options.check:
+        found = review(options.folder)
+        say(str(found) or "nothing is missing")
+        return 2 if found.errors else 0
     with screen(options, "what arrived on the Hub is not sent again") as progress:
         shared = share(
             options.folder,
@@ -68,6 +73,8 @@ def _parser() -> argparse.ArgumentParser:
         " it only the card is written")  # fmt: skip
     add("--dry-run", action="store_true", help="write and upload nothing: list the files, and what"
         " is private in them")  # fmt: skip
+    add("--check", action="store_true", help="only say what this merge lacks; FOLDER may be a model"
+        " on the Hub")  # fmt: skip
     add("--private", action="store_true", help="make the repository a private one")
     add("--create-pr", action="store_true", help="propose the files to its owner")
     evidence = parser.add_argument_group("evidence")
