@@ -243,7 +243,9 @@ def _limits(facts: Facts, told: Collection[str]) -> str:
         said.append("No scores are given with this card.")
     if facts.license is None:
         said.append("The license is not settled: see those of the sources.")
-    return "## Limits\n\n" + "\n".join(f"- {one}" for one in said or ["None are known."])
+    return "## Limits\n\n" + "\n".join(
+        f"- {one}" for one in said or ["Nothing was measured beyond what stands above."]
+    )
 
 
 def _cite(facts: Facts) -> str:

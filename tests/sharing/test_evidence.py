@@ -84,7 +84,7 @@ def test_evidence_of_another_merge_is_refused(world: Path, tmp_path: Path) -> No
     merge(best.with_weights({"sft": 0.123}), other, progress=Silent())
     with pytest.raises(DotsError, match=r"best\.yml is not what was merged: .* sft 0\.123"):
         card(other, study=world / "study")
-    with pytest.raises(DotsError, match="the results in .* are of something else"):
+    with pytest.raises(DotsError, match=r"the results in .* are of something else"):
         card(other, results=world / "results")
     with pytest.raises(DotsError, match="there is no study"):
         card(other, study=tmp_path)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -199,3 +202,37 @@ def test_no_connection_is_one_line(
     assert share([str(out), NAME, "-q"]) == 2
     err = capsys.readouterr().err
     assert err.count("\n") == 1 and "cannot be reached" in err
+
+
+def test_the_commands_themselves_speak_to_the_endpoint_of_the_environment(
+    models: Path, tmp_path: Path
+) -> None:
+    """As a stranger would: upload, load the recipe with mergekit, reproduce; each its process."""
+    with running(Hub()) as hub:
+        cache = tmp_path / "hf" / "hub"
+        for name in NAMES:
+            commit = hub.put(f"org/{name}", held(models / name))
+            shutil.copytree(models / name, cache / f"models--org--{name}" / "snapshots" / commit)
+        snapshots = {name: next(cache.glob(f"models--org--{name}/snapshots/*")) for name in NAMES}
+        out = write_merge(tmp_path, snapshots)
+        environment = {k: v for k, v in os.environ.items() if "OFFLINE" not in k}
+        environment |= {"HF_ENDPOINT": hub.url, "HF_TOKEN": WRITER, "HF_HUB_DISABLE_XET": "1"}
+
+        def run(home: str, *command: str) -> subprocess.CompletedProcess[str]:
+            return subprocess.run(
+                command, cwd=tmp_path, env={**environment, "HF_HOME": str(tmp_path / home)},
+                capture_output=True, text=True,
+            )  # fmt: skip
+
+        ours = [sys.executable, "-m", "dots_mergekit.cli.share"]
+        shared = run("hf", *ours, str(out), NAME)
+        assert shared.returncode == 0, shared.stderr
+        assert arrived(hub) == held(out)
+        mergekit = os.path.join(os.path.dirname(sys.executable), "mergekit-yaml")
+        merged = run("stranger", mergekit, "out/mergekit_config.yml", "theirs")
+        assert merged.returncode == 0, merged.stderr
+        theirs = (tmp_path / "theirs" / "model.safetensors").read_bytes()
+        assert theirs == hub.files(NAME)["model.safetensors"]
+        again = run("another", sys.executable, "-m", "dots_mergekit.cli.reproduce", NAME)
+        assert again.returncode == 0, again.stderr
+        assert again.stdout.startswith("identical: all ")
