@@ -111,7 +111,9 @@ class _Handler(BaseHTTPRequestHandler):
         elif parts[:3] == ["api", "repos", "create"]:
             self._create(json.loads(body))
         elif parts[:2] == ["api", "validate-yaml"]:
-            self._json({"errors": [], "warnings": []})
+            known = "license: nonsense" not in json.loads(body)["content"]
+            error = [] if known else [{"message": '"license" must be one of [...]'}]
+            self._json({"errors": error, "warnings": []}, 200 if known else 400)
         elif parts[0] == "lfs":
             self.hub.stored[parts[1]] = body
             self._json({})

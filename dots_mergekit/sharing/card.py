@@ -12,6 +12,7 @@ from huggingface_hub import ModelCard, ModelCardData
 from mergekit.common import ModelReference
 
 from dots_mergekit.errors import DotsError
+from dots_mergekit.evaluation.baselines import is_random
 from dots_mergekit.foreign import is_file, read_json, read_text
 from dots_mergekit.messages import and_more, markdown_table
 from dots_mergekit.recipe import Recipe
@@ -238,6 +239,10 @@ def _limits(facts: Facts, told: Collection[str]) -> str:
         said.append(
             f"{', '.join(folders)} {what} on the merging machine: to make this again one needs "
             "files with the same hashes."
+        )
+    if is_random(facts.recipe.merge_method):
+        said.append(
+            "The method draws masks at random: without the seed of then, another merge comes out."
         )
     if "results" not in told:
         said.append("No scores are given with this card.")

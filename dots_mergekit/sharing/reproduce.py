@@ -20,7 +20,7 @@ from dots_mergekit.recipe.places import with_paths
 from dots_mergekit.sharing.hashes import TensorHash, file_hash, hash_tensors, stored_tensors
 from dots_mergekit.sharing.hub import download
 from dots_mergekit.sharing.record import RECIPE, MergeRecord, read_merge_record, versions_here
-from dots_mergekit.sharing.sources import known_places
+from dots_mergekit.sharing.sources import known_places, named_models
 from dots_mergekit.tuning.again import choose_again, recorded
 
 __all__ = ["Reproduction", "reproduce"]
@@ -96,7 +96,7 @@ def reproduce(
         )
     places = {**known_places(folder), **_named(recipe, models)}
     progress.begin("reproducing", 3 if study is None else 4, 0)
-    folders = {path: _find(path, places.get(path), record) for path in recipe.paths}
+    folders = {path: _find(path, places.get(path), record) for path in named_models(recipe)}
     progress.advance("the sources are there")
     here = recipe.changed(with_paths(recipe.content, folders))
     if study is not None:
@@ -130,9 +130,10 @@ def _named(recipe: Recipe, models: Mapping[str, Path]) -> dict[str, str]:
     """Give the folders of models by their paths in a recipe."""
     found = {}
     for name, folder in models.items():
-        fitting = [path for path in recipe.paths if name in (path, path.rpartition("/")[2])]
+        paths = named_models(recipe)
+        fitting = [path for path in paths if name in (path, path.rpartition("/")[2])]
         if not fitting:
-            known = [path.rpartition("/")[2] for path in recipe.paths]
+            known = [path.rpartition("/")[2] for path in paths]
             raise DotsError(
                 f"the recipe has no model `{name}`{did_you_mean(name, known)}; it has: "
                 f"{', '.join(known)}"

@@ -20,6 +20,7 @@ from dots_mergekit.sharing.hub import download
 from dots_mergekit.sharing.privacy import find_leaks
 from dots_mergekit.sharing.record import RECIPE, read_merge_record
 from dots_mergekit.sharing.share import to_upload
+from dots_mergekit.sharing.sources import named_models
 
 __all__ = ["review"]
 
@@ -82,7 +83,7 @@ def _recipe(folder: Path) -> Iterator[Finding]:
     except DotsError as error:
         yield Finding("error", f"{RECIPE} is no recipe: {first_line(error)}")
         return
-    for path in recipe.paths:
+    for path in named_models(recipe):
         if path.startswith((".", "/", "~")):
             yield Finding("warning", f"{RECIPE}: {path} is a folder that nobody else has")
         elif len(path.partition("@")[2]) != 40:

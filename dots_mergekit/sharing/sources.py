@@ -18,9 +18,10 @@ from dots_mergekit.files import write_text
 from dots_mergekit.foreign import is_file, is_folder, read_json
 from dots_mergekit.messages import shortest_ends
 from dots_mergekit.recipe import Recipe
+from dots_mergekit.recipe.places import reference
 from dots_mergekit.sharing.hashes import content_hash, hash_files
 
-__all__ = ["PLACES", "Source", "keep_places", "known_places", "sources_of"]
+__all__ = ["PLACES", "Source", "keep_places", "known_places", "named_models", "sources_of"]
 
 PLACES = Path(".cache", "dots-mergekit", "places.json")
 """Where the models of a merge lie on this machine: in the merge's folder, and never uploaded."""
@@ -59,6 +60,15 @@ class Source:
         return content_hash(self.files)
 
 
+def named_models(recipe: Recipe) -> tuple[str, ...]:
+    """Give every path or Hub id that a merge reads from: models, adapters, and the tokenizer's."""
+    tokenizer = recipe.content.get("tokenizer")
+    named = tokenizer.get("source") if isinstance(tokenizer, dict) else None
+    said = (named, recipe.content.get("tokenizer_source"))
+    others = [reference(source) for source in said if source not in ("base", "union", None)]
+    return tuple(dict.fromkeys([*recipe.paths, *(str(one.model) for one in others if one)]))
+
+
 def sources_of(recipe: Recipe, places: Mapping[str, str]) -> dict[str, Source]:
     """Find what a merge was made of, by the name to be used of each in public.
 
@@ -71,7 +81,7 @@ def sources_of(recipe: Recipe, places: Mapping[str, str]) -> dict[str, Source]:
     Raises:
         DotsError: A model is not on this machine.
     """
-    found = {path: _source(path, places.get(path)) for path in recipe.paths}
+    found = {path: _source(path, places.get(path)) for path in named_models(recipe)}
     folders = {path: path for path, source in found.items() if source.repository is None}
     public = {path: f"./local/{end}" for path, end in shortest_ends(folders).items()}
     return {

@@ -8,7 +8,7 @@ from glob import escape
 from pathlib import Path
 
 import huggingface_hub
-from huggingface_hub.errors import HFValidationError
+from huggingface_hub.errors import BadRequestError, HFValidationError
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils._validators import validate_repo_id
 
@@ -101,6 +101,11 @@ def upload(
             )
         except RuntimeError as error:  # what the client makes of a file that did not get through
             raise error.__cause__ or ConnectionError(first_line(error)) from error
+        except BadRequestError:
+            raise
+        except ValueError as error:  # the Hub's judgement of the front matter
+            said = "; ".join(str(error).splitlines())
+            raise DotsError(f"the Hub refuses the card of {folder}: {said}") from error
     return info.pr_url or f"{api.endpoint}/{repository}"
 
 

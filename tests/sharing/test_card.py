@@ -156,6 +156,16 @@ def test_it_can_be_shared_again_from_elsewhere(
     assert (out / "reproduce.json").read_bytes() == record
 
 
+def test_a_tokenizer_of_its_own_is_a_source_too(models: Path, tmp_path: Path) -> None:
+    out = write_merge(tmp_path, {name: models / name for name in NAMES})
+    recipe = out / "mergekit_config.yml"
+    shutil.copytree(models / "sft", tmp_path / "words")
+    recipe.write_text(recipe.read_text() + f"tokenizer:\n  source: {tmp_path}/words\n")
+    shared(out)
+    assert "source: ./local/words" in recipe.read_text()
+    assert "./local/words" in json.loads((out / "reproduce.json").read_text())["inputs"]
+
+
 def test_the_record_is_about_the_model_and_no_part_of_it(out: Path) -> None:
     before = fingerprint(str(out))
     shared(out)

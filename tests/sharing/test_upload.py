@@ -132,6 +132,17 @@ def test_a_repository_with_something_else_is_left_alone_but_may_be_proposed_to(
     assert len(hub.commits[NAME]) == 1 and hub.proposals[NAME].items() >= held(out).items()
 
 
+def test_a_card_that_the_hub_refuses_is_one_line(
+    hub: Hub, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if not hub.lfs:
+        pytest.skip("the Hub itself looks at the card then, when it is committed")
+    assert share([str(out), NAME, "--license", "nonsense", "-q"]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and '"license" must be one of' in said
+    assert not arrived(hub)
+
+
 def test_a_new_merge_takes_the_place_of_an_older_one_with_its_shards(hub: Hub, out: Path) -> None:
     assert share([str(out), NAME, "-q"]) == 0
     hub.put(NAME, {**hub.files(NAME), "model-00001-of-00002.safetensors": b"old"})
