@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import getpass
 import json
-import os
 import re
 import socket
 from collections.abc import Collection, Iterator, Mapping
@@ -75,7 +74,12 @@ class Leak:
 
 
 def find_leaks(
-    folder: Path, names: Collection[str], contents: Mapping[str, bytes], public: Collection[str]
+    folder: Path,
+    names: Collection[str],
+    contents: Mapping[str, bytes],
+    *,
+    public: Collection[str],
+    places: Collection[Path] = (),
 ) -> list[Leak]:
     """Look for what must not be uploaded: in names, texts and the headers of weights.
 
@@ -84,11 +88,12 @@ def find_leaks(
         names: The files, by their names in the folder.
         contents: What is yet to be written, by name.
         public: Words that are no secret though they may name the person here: names on the Hub.
+        places: Folders here that are nobody else's business, besides this one.
 
     Raises:
         DotsError: A file cannot be read.
     """
-    own = _own(public)
+    own = _own(public, (folder, *places))
     found: list[Leak] = []
     for name in names:
         path = folder / name
@@ -109,13 +114,15 @@ def find_leaks(
     return found
 
 
-def _own(public: Collection[str]) -> dict[str, str]:
+def _own(public: Collection[str], places: Collection[Path]) -> dict[str, str]:
     """Give patterns of what belongs to this machine and the person at it."""
     patterns = {}
-    home = os.path.expanduser("~")
-    for what, place in (("your home folder", home), ("the folder you are in", os.getcwd())):
-        if place.count("/") + place.count("\\") > 1 or place.startswith("/root"):
-            patterns[what] = re.escape(place).replace(r"\\", r"\\{1,2}") + r"(?![\w-])"
+    here = [("your home folder", Path.home()), ("the folder you are in", Path.cwd())]
+    here += [(f"the folder of {one.name}", one.resolve().parent) for one in places]
+    for what, place in here:
+        if len(place.parts) > 2 or place == Path("/root"):  # `/`, `/tmp` say nothing of anybody
+            spelled = re.escape(str(place)).replace(r"\\", r"\\{1,2}")  # as JSON doubles them
+            patterns[what] = spelled + r"(?![\w-])"
     token = huggingface_hub.get_token()
     if token:
         patterns["your token of the Hub"] = re.escape(token)
@@ -144,7 +151,7 @@ def _in_content(name: str, content: bytes, own: Mapping[str, str]) -> Iterator[L
     for number, line in enumerate(text.splitlines(), 1):
         for what in _in_text(line, own, general):
             yield Leak(name, f"line {number}", what)
-    if name.endswith(".json") and "\\u" in text:  # what JSON spells by numbers
+    if name.endswith(".json") and ("\\u" in text or "\\/" in text):  # JSON may spell so
         with contextlib.suppress(ValueError, RecursionError):
             plain = json.dumps(json.loads(text), ensure_ascii=False)
             for what in set(_in_text(plain, own, general)) - set(_in_text(text, own, general)):

@@ -111,6 +111,6 @@ def _weights(folder: Path) -> Iterator[Finding]:
 
 def _private(folder: Path, model: str) -> Iterator[Finding]:
     cached = not is_folder(model)  # the Hub's client keeps files as links out of the folder
-    for leak in find_leaks(folder, to_upload(folder, {}), {}, model.split("/")):
+    for leak in find_leaks(folder, to_upload(folder, {}), {}, public=model.split("/")):
         if not (cached and "a link that leads out" in leak.what):
             yield Finding("warning", str(leak))

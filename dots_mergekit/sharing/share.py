@@ -174,7 +174,9 @@ def share(request: Request, progress: Progress) -> Shared:
     prepared = prepare(request, progress)
     folder = request.folder
     names = to_upload(folder, prepared.contents)
-    leaks = find_leaks(folder, names, prepared.contents, _public_words(request, prepared))
+    places = [source.folder for source in prepared.sources.values()]
+    words = _public_words(request, prepared)
+    leaks = find_leaks(folder, names, prepared.contents, public=words, places=places)
     said = [f"not to be uploaded: {leak}" for leak in leaks]
     shared = Shared(folder, names, (*prepared.notes, *said))
     for note in prepared.notes if request.repository and not request.dry_run else shared.notes:

@@ -20,7 +20,7 @@ TOKEN = "hf_" + "aB3dE6gH9jK2mN5pQ8" * 2
 
 
 def leaks(folder: Path, *public: str) -> list[str]:
-    return [str(one) for one in find_leaks(folder, to_upload(folder, {}), {}, public)]
+    return [str(one) for one in find_leaks(folder, to_upload(folder, {}), {}, public=public)]
 
 
 def _weights(folder: Path, value: str) -> None:
@@ -53,6 +53,10 @@ PLANTED: dict[str, tuple[Callable[[Path], object], str]] = {
         "config.json, line 1: a path of Windows",
     ),
     "escaped, in JSON": (_escaped, "config.json, escaped"),
+    "slashes escaped, in JSON": (
+        _text("a.json", '{"path": "\\/home\\/jane\\/sft"}'),
+        "a.json, escaped: a path",
+    ),
     "token in a folder": (_text("notes/run.sh", f"HF_TOKEN={TOKEN}"), "notes/run.sh, line 1"),
     "token in a vocabulary": (_text("tokenizer.json", f'{{"{TOKEN}": 1}}'), "tokenizer.json"),
     "password": (_text("a.yml", "storage: mysql://me:secret@db/x"), "a.yml, line 1: a password"),
@@ -99,6 +103,18 @@ def test_names_of_the_person_are_found_unless_they_are_names_on_the_hub(
     (found,) = leaks(tmp_path)
     assert found == "notes.md, line 1: your user name (janedoe)"
     assert not leaks(tmp_path, "JaneDoe")
+
+
+def test_where_the_merge_and_its_models_lie_is_found_wherever_that_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dots_mergekit.sharing.privacy._PATHS", {})
+    for name in ("out", "models/sft"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "out" / "x.txt").write_text(f"clean\nfrom {tmp_path}/models/sft\n{tmp_path}/y\n")
+    models = [tmp_path / "models" / "sft"]
+    found = find_leaks(tmp_path / "out", ["x.txt"], {}, public=(), places=models)
+    assert [one.place for one in found] == ["line 2", "line 3"]
 
 
 def test_models_and_their_tokenizers_are_clean(models: Path) -> None:

@@ -152,11 +152,26 @@ def test_a_new_merge_takes_the_place_of_an_older_one_with_its_shards(hub: Hub, o
 
 
 def test_what_is_private_is_named_and_nothing_is_uploaded(
-    hub: Hub, out: Path, capsys: pytest.CaptureFixture[str]
+    hub: Hub, out: Path, models: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (out / "notes.txt").write_text("trained in /home/jane/runs/7\n")
+    planted = {
+        "notes.txt": "trained in /home/jane/runs/7",
+        "run.sh": "cd /Users/jane",
+        "a.json": '{"from": "C:\\\\Users\\\\jane"}',
+        "b.md": f"see {models}/sft",
+        "c.yml": "storage: postgres://me:secret@host/studies",
+        "d.txt": "hf_" + "x1" * 17,
+        "e.txt": "AKIA" + "ABCD1234" * 2,
+        "f.pem": "-----BEGIN PRIVATE KEY-----",
+        ".env": "A=1",
+        "study.db": "SQLite format 3\0",
+    }
+    for name, text in planted.items():
+        (out / name).write_text(text)
+    (out / "g.json").symlink_to("/etc/hostname")
     assert share([str(out), NAME, "-q"]) == 2
-    assert "notes.txt, line 1: a path" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert all(f"  {name}" in said for name in (*planted, "g.json"))
     assert hub.asked == []
 
 
