@@ -13,7 +13,7 @@ from dots_mergekit.foreign import is_file, read_bytes, read_text
 from dots_mergekit.messages import markdown_table
 from dots_mergekit.objectives.queries import read_pool
 from dots_mergekit.recipe import Recipe
-from dots_mergekit.recipe.fingerprint import recognize
+from dots_mergekit.recipe.fingerprint import fingerprint, recognize
 from dots_mergekit.tuning.again import Recorded, recorded
 from dots_mergekit.tuning.choice import RULES
 from dots_mergekit.tuning.study import BEST, POOL, TABLE, VOTES
@@ -87,12 +87,13 @@ def queries_section(study: Path, *, texts: bool) -> str:
     )
 
 
-def results_section(results: Path, recipe: Recipe) -> str:
+def results_section(results: Path, recipe: Recipe, folder: Path) -> str:
     """Give the table of an evaluation.
 
     Args:
         results: The folder that `evaluate` wrote.
         recipe: What was merged, its models where they are on this machine.
+        folder: The merge's, which may have been scored in place of the recipe.
 
     Raises:
         DotsError: There is no table, or it is not of this merge.
@@ -103,13 +104,14 @@ def results_section(results: Path, recipe: Recipe) -> str:
             "an evaluation was written to"
         )
     key = recognize(recipe)
-    if not any(results.glob(f"*-{key}*")):
+    keys = (key, fingerprint(str(folder)))
+    if not any(any(results.glob(f"*-{one}*")) for one in keys):
         raise DotsError(
             f"the results in {results} are of something else: none of them is of this recipe "
             f"with these λ and these checkpoints (contents {key}); evaluate this merge, too"
         )
     table = read_text(results / "table.md").strip()
-    return f"## Results\n\nBy `dots-eval`, with lm-eval; the bold row is this model.\n\n{table}"
+    return f"## Results\n\nBy `dots-eval`, with lm-eval.\n\n{table}"
 
 
 def _require_of(study: Path, recipe: Recipe) -> None:

@@ -289,7 +289,7 @@ def _evidence(
     request: Request, recipe: Recipe, pictures: list[str]
 ) -> Iterator[tuple[str, str | None]]:
     if request.results is not None:
-        yield "results", results_section(request.results, recipe)
+        yield "results", results_section(request.results, recipe, request.folder)
     if request.study is not None:
         yield "search", search_section(request.study, recipe, pictures)
         yield "queries", queries_section(request.study, texts=request.with_queries)

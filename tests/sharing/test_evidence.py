@@ -78,6 +78,13 @@ def test_evidence_stays_when_the_card_is_written_anew_without_it(world: Path, ou
     assert card(out) == full
 
 
+def test_results_of_the_merged_model_itself_will_do(world: Path, out: Path, tmp_path: Path) -> None:
+    card(out)
+    place = tmp_path / "results"
+    evaluate(model=out, tasks=["arithmetic"], limit=1, out=place, progress=Silent())
+    assert "## Results" in card(out, results=place)
+
+
 def test_evidence_of_another_merge_is_refused(world: Path, tmp_path: Path) -> None:
     best = Recipe.load(world / "study" / "best.yml")
     other = tmp_path / "other"
