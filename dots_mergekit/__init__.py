@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from dots_mergekit.api import evaluate as evaluate
     from dots_mergekit.api import merge as merge
     from dots_mergekit.api import preview as preview
+    from dots_mergekit.api import reproduce as reproduce
+    from dots_mergekit.api import review as review
     from dots_mergekit.api import select_queries as select_queries
+    from dots_mergekit.api import share as share
     from dots_mergekit.api import tune as tune
     from dots_mergekit.errors import DotsError as DotsError
     from dots_mergekit.merging.kernel import Selection as Selection
@@ -45,8 +48,11 @@ _HOME = {
     "evaluate": "api",
     "merge": "api",
     "preview": "api",
+    "reproduce": "api",
+    "review": "api",
     "select": "merging.kernel",
     "select_queries": "api",
+    "share": "api",
     "tune": "api",
 }
 """Public name -> the module that defines it."""

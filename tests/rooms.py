@@ -25,7 +25,7 @@ def table() -> str:
     rows = [_row(f"`{name}.py`", [PACKAGE / f"{name}.py"]) for name in GROUND]
     folders = sorted(path.parent for path in PACKAGE.glob("*/__init__.py"))
     rows += [_row(f"[`{f.name}/`]({f.name})", sorted(f.rglob("*.py"))) for f in folders]
-    rows += [_row(f"`{n}.py`", [PACKAGE / f"{n}.py"]) for n in ("api", "autoload")]
+    rows.append(_row("`autoload.py`", [PACKAGE / "autoload.py"]))
     return markdown_table(["", "what it is", "lines", "imports"], rows)
 
 

@@ -47,13 +47,15 @@ def run(folder: Path, *commands: list[str]) -> tuple[int, str, list[str]]:
 
 
 def test_local_folders_need_no_network(folder: Path) -> None:
-    """A check, a search with its merge, queries and an evaluation."""
+    """A check, a search with its merge, queries, an evaluation, a card, a reproduction."""
     code, said, hosts = run(
         folder,
         ["check", "recipe.yml", "--deep", "--out", "merged"],
         ["queries", str(ROOT / "examples" / "arithmetic" / "queries.jsonl"), "--out", "q.jsonl"],
         ["tune", "--recipe", "recipe.yml", "--out", "study", "--merge", "merged"],
         ["eval", "--recipe", "study/best.yml", "--tasks", "arithmetic", "--limit", "1"],
+        ["share", "merged", "--study", "study", "--results", "results"],
+        ["reproduce", "merged"],
     )
     assert code == 0, said
     assert (folder / "merged" / "config.json").exists()

@@ -19,6 +19,7 @@ from dots_mergekit.recipe.schema import TUNE
 from dots_mergekit.schema import spell
 
 __all__ = [
+    "RECORD",
     "differences",
     "fingerprint",
     "merged",
@@ -27,6 +28,9 @@ __all__ = [
     "version",
     "versions",
 ]
+
+RECORD = "reproduce.json"
+"""The file in a merge that says what it was made of: about the model, and no part of it."""
 
 _CHECKPOINT = "contents of checkpoint "
 
@@ -121,7 +125,7 @@ def fingerprint(path: str) -> str | None:
         return Path(cached).parent.name if isinstance(cached, str) else None
     digest = hashlib.sha256()
     for file in map(folder.joinpath, names_in(folder)):
-        if file.suffix in _CHECKPOINT_FILES and is_file(file):
+        if file.suffix in _CHECKPOINT_FILES and file.name != RECORD and is_file(file):
             with opened(file) as stream:
                 size = os.fstat(stream.fileno()).st_size
                 digest.update(f"{file.name} {size}\n".encode())

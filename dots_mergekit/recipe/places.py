@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin
 
@@ -28,6 +28,7 @@ __all__ = [
     "parameter_holders",
     "parameters_at",
     "reference",
+    "with_names",
     "with_paths",
 ]
 
@@ -202,12 +203,34 @@ def with_paths(
         content: Of a recipe.
         paths: New local paths by the names of `Recipe.paths`; names left out stay as they are.
     """
+    local = {old: os.fspath(new) for old, new in paths.items()}
     changed: dict[str, Any] = copy_plain(content)
-    _move(changed, MergeConfiguration, {old: os.fspath(new) for old, new in paths.items()})
+    _move(changed, MergeConfiguration, lambda model: _moved(model, local))
     return changed
 
 
-def _move(value: Any, kind: Any, local: Mapping[str, str]) -> None:
+def with_names(content: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """Give the same content with models called otherwise, as people write it: `org/name@revision`.
+
+    Args:
+        content: Of a recipe.
+        names: New names by those of `Recipe.paths`; names left out stay as they are.
+    """
+
+    def renamed(model: ModelReference) -> Any:
+        parts = {key: names.get(old, old) for key, old in _parts(model).items()}
+        if not names.keys() & set(_parts(model).values()):
+            return None
+        if model.override_architecture:
+            return {**parts, "override_architecture": model.override_architecture}
+        return "+".join(parts.values())
+
+    changed: dict[str, Any] = copy_plain(content)
+    _move(changed, MergeConfiguration, renamed)
+    return changed
+
+
+def _move(value: Any, kind: Any, moved: Callable[[ModelReference], Any]) -> None:
     """Replace the model references inside a value, in place, led by its pydantic type."""
     for key, inner, inner_kind, _ in list(children(value, kind)):
         possible = options(inner_kind)
@@ -219,14 +242,19 @@ def _move(value: Any, kind: Any, local: Mapping[str, str]) -> None:
         )
         model = reference(inner) if names_model else None
         if model is not None:
-            value[key] = _moved(model, local) or inner
+            value[key] = moved(model) or inner
         elif key != "parameters":
-            _move(inner, inner_kind, local)
+            _move(inner, inner_kind, moved)
+
+
+def _parts(model: ModelReference) -> dict[str, str]:
+    """Give the paths of a model and its adapter, as `Recipe.paths` spells them."""
+    return {key: str(part) for key, part in (("model", model.model), ("lora", model.lora)) if part}
 
 
 def _moved(model: ModelReference, local: Mapping[str, str]) -> dict[str, Any] | None:
     """Spell a reference with its new paths; None when none of them is new."""
-    parts = {key: str(part) for key, part in (("model", model.model), ("lora", model.lora)) if part}
+    parts = _parts(model)
     if not local.keys() & set(parts.values()):
         return None
     # A mapping, because a path with `+` or `@` has another meaning in a string.

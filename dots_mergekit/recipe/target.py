@@ -28,6 +28,7 @@ __all__ = ["Target", "unwritable"]
 _OF_A_MODEL = re.compile(
     r".+\.(safetensors|bin|json|jinja|model)|(modeling|configuration|tokenization)_.+\.py"
     r"|(vocab|merges)\.txt|(README|LICENSE|NOTICE).*|mergekit_config\.yml"
+    r"|dots_(front|weights)\.png|dots_queries\.jsonl"
     r"|\.gitattributes|\.cache|additional_chat_templates",
 )
 _SURELY = re.compile(r"config\.json|.+\.(safetensors|bin)")

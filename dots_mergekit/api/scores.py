@@ -1,0 +1,88 @@
+"""`evaluate`: merges beside their parents and baselines, in one table."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dots_mergekit.api.given import PathLike, listed, load_recipe
+from dots_mergekit.logs import calm
+from dots_mergekit.progress import Progress, shown
+from dots_mergekit.threads import computing
+
+if TYPE_CHECKING:
+    from dots_mergekit.evaluation.table import Table
+    from dots_mergekit.recipe import Recipe
+
+__all__ = ["evaluate"]
+
+
+def evaluate(
+    recipe: Recipe | PathLike | Sequence[Recipe | PathLike] = (),
+    *,
+    tasks: Sequence[str],
+    model: PathLike | Sequence[PathLike] = (),
+    baselines: bool = False,
+    mask_seeds: Sequence[int] = (0,),
+    seed: int = 1234,
+    limit: int | None = None,
+    out: PathLike = "results",
+    include_path: PathLike | Sequence[PathLike] = (),
+    batch_size: int = 64,
+    device: str | None = None,
+    force: bool = False,
+    threads: int | None = None,
+    verbose: bool = False,
+    progress: Progress | None = None,
+) -> Table:
+    """Score merges beside their parents and baselines, with lm-eval, in one table.
+
+    Results are kept by content: what was scored already is not scored again.
+
+    Args:
+        recipe: One or several; each is scored with its base and its sources, the others are
+            compared with the first.
+        tasks: Names of lm-eval's tasks, groups and tags, or of ours.
+        model: Folders or Hub ids, in place of recipes.
+        baselines: Score the same models merged in other ways, too.
+        mask_seeds: mergekit's `random_seed` for baselines that draw masks, a row for each.
+        seed: Of sampled responses.
+        limit: Only the first questions of each task.
+        out: The results folder.
+        include_path: Folders of task files. They may bring code, and it is run.
+        batch_size: Responses generated side by side; another one changes a few answers.
+        device: Where models compute; a GPU if there is one, if None.
+        force: Score again what was scored already.
+        threads: How many threads compute on CPUs; torch decides if None.
+        verbose: Let libraries log, and print every result.
+        progress: Is told what goes on; if None, it is shown on stderr or in the notebook.
+
+    Returns:
+        The table, as `markdown()` or `csv()`; in a notebook it shows itself.
+
+    Raises:
+        DotsError: A mistake in what was given, named before a model is loaded.
+    """
+    with shown(progress, verbose=verbose) as told, computing(threads):
+        recipes = tuple(load_recipe(one) for one in listed(recipe))
+        from dots_mergekit.evaluation.evaluate import Evaluation
+        from dots_mergekit.evaluation.evaluate import evaluate as run
+
+        evaluation = Evaluation(
+            tasks=tuple(tasks),
+            recipes=recipes,
+            models=tuple(os.fspath(one) for one in listed(model)),
+            baselines=baselines,
+            mask_seeds=tuple(mask_seeds),
+            seed=seed,
+            limit=limit,
+            out=Path(out),
+            include_path=tuple(os.fspath(one) for one in listed(include_path)),
+            batch_size=batch_size,
+            device=device,
+            force=force,
+        )
+        with calm(verbose=verbose):
+            return run(evaluation, told)

@@ -1,0 +1,157 @@
+"""What a merge was made of: each model, where it is, and how others find or know it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+from huggingface_hub.repocard import metadata_load
+
+from dots_mergekit.errors import DotsError
+from dots_mergekit.files import write_text
+from dots_mergekit.foreign import is_file, is_folder, read_json
+from dots_mergekit.messages import shortest_ends
+from dots_mergekit.recipe import Recipe
+from dots_mergekit.recipe.places import reference
+from dots_mergekit.sharing.hashes import content_hash, hash_files
+
+__all__ = ["PLACES", "Source", "keep_places", "known_places", "named_models", "sources_of"]
+
+PLACES = Path(".cache", "dots-mergekit", "places.json")
+"""Where the models of a merge lie on this machine: in the merge's folder, and never uploaded."""
+
+# How the Hub's client keeps a model.
+_CACHED = re.compile(r"models--(?P<owner>.+?)--(?P<name>.+)/snapshots/(?P<revision>[0-9a-f]{40})")
+
+_HUB_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Source:
+    """One model, or adapter, that a merge was made of.
+
+    Attributes:
+        path: As the recipe spells it.
+        folder: Where it lies on this machine.
+        repository: Its id on the Hub; None where only a folder is known.
+        revision: The commit there.
+        files: SHA-256 of its files, by name.
+        license: As its card says it.
+        languages: As its card says them.
+    """
+
+    path: str
+    folder: Path
+    repository: str | None
+    revision: str | None
+    files: Mapping[str, str]
+    license: str | None
+    languages: tuple[str, ...]
+
+    @property
+    def contents(self) -> str:
+        """One hash for all its files."""
+        return content_hash(self.files)
+
+
+def named_models(recipe: Recipe) -> tuple[str, ...]:
+    """Give every path or Hub id that a merge reads from: models, adapters, and the tokenizer's."""
+    tokenizer = recipe.content.get("tokenizer")
+    named = tokenizer.get("source") if isinstance(tokenizer, dict) else None
+    said = (named, recipe.content.get("tokenizer_source"))
+    others = [reference(source) for source in said if source not in ("base", "union", None)]
+    return tuple(dict.fromkeys([*recipe.paths, *(str(one.model) for one in others if one)]))
+
+
+def sources_of(recipe: Recipe, places: Mapping[str, str]) -> dict[str, Source]:
+    """Find what a merge was made of, by the name to be used of each in public.
+
+    That is `org/name@revision` on the Hub, and `./local/NAME` for a folder.
+
+    Args:
+        recipe: What was merged.
+        places: Folders, by a path of the recipe.
+
+    Raises:
+        DotsError: A model is not on this machine.
+    """
+    found = {path: _source(path, places.get(path)) for path in named_models(recipe)}
+    folders = {path: path for path, source in found.items() if source.repository is None}
+    public = {path: f"./local/{end}" for path, end in shortest_ends(folders).items()}
+    return {
+        public.get(path, f"{source.repository}@{source.revision}"): source
+        for path, source in found.items()
+    }
+
+
+def known_places(folder: Path) -> dict[str, str]:
+    """Read where the models of a merge lie; nothing where that was not kept.
+
+    Raises:
+        DotsError: What was kept cannot be read.
+    """
+    if not is_file(folder / PLACES):
+        return {}
+    content = read_json(folder / PLACES)
+    if not isinstance(content, dict) or not all(isinstance(p, str) for p in content.values()):
+        raise DotsError(f"{folder / PLACES} does not say where models are; remove it")
+    return content
+
+
+def keep_places(folder: Path, sources: Mapping[str, Source]) -> None:
+    """Keep where the models of a merge lie, by their public names."""
+    place = folder / PLACES
+    place.parent.mkdir(parents=True, exist_ok=True)
+    content = {name: str(source.folder.resolve()) for name, source in sources.items()}
+    write_text(place, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def _source(path: str, place: str | None) -> Source:
+    folder = Path(place or path)
+    if not is_folder(folder):
+        name, _, revision = path.partition("@")
+        config: Any = None
+        with contextlib.suppress(ValueError):  # not the form of a Hub id
+            config = huggingface_hub.try_to_load_from_cache(
+                name, "config.json", revision=revision or None
+            )
+        if not isinstance(config, str):
+            raise DotsError(
+                f"{folder} was merged and is not on this machine, so it cannot be said what it "
+                "was; go to the folder that the merge was made in, or download it again"
+            )
+        folder = Path(config).parent
+    cached = _CACHED.search(folder.resolve().as_posix())
+    repository = f"{cached['owner']}/{cached['name']}" if cached else None
+    commit = cached["revision"] if cached else None
+    said = _card(folder, repository, commit)
+    return Source(
+        path, folder, repository, commit, hash_files(folder),
+        license=next(_words(said.get("license")), None),
+        languages=tuple(_words(said.get("language"))),
+    )  # fmt: skip
+
+
+def _card(folder: Path, repository: str | None, revision: str | None) -> Mapping[str, Any]:
+    """Give what a model's card says of it: the card in its folder, or the one on the Hub."""
+    with contextlib.suppress(Exception):  # broken YAML, no card: nothing is said then
+        if (folder / "README.md").is_file():
+            return metadata_load(folder / "README.md") or {}
+        if repository is not None and not huggingface_hub.constants.is_offline_mode():
+            found = huggingface_hub.HfApi().model_info(
+                repository, revision=revision, timeout=_HUB_SECONDS
+            )
+            return dict(vars(found.card_data)) if found.card_data else {}
+    return {}
+
+
+def _words(value: Any) -> Iterator[str]:
+    for word in value if isinstance(value, list) else [value]:
+        if isinstance(word, str) and word:
+            yield word
