@@ -1,0 +1,124 @@
+"""The models that are looked at: named, checked, and read tensor by tensor."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+from mergekit.common import ModelReference
+from mergekit.graph import Executor
+from torch import Tensor
+
+from dots_mergekit.checking import require_mergeable
+from dots_mergekit.errors import DotsError
+from dots_mergekit.recipe import Recipe
+from dots_mergekit.recipe.mergekit import fresh_loaders, plan
+
+__all__ = ["Inputs", "Models"]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """One tensor, as each model has it.
+
+    Attributes:
+        name: As mergekit has it.
+        base: The base's.
+        tuned: The sources', in their order; the base's own where a source has none.
+        lacking: The sources that have none, by their names.
+    """
+
+    name: str
+    base: Tensor
+    tuned: tuple[Tensor, ...]
+    lacking: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Models:
+    """A base and the models that were trained from it.
+
+    Attributes:
+        recipe: The plainest merge of them. mergekit's plan of it says what belongs together.
+        warnings: What is to be known about merging them.
+    """
+
+    recipe: Recipe
+    warnings: tuple[str, ...]
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> Models:
+        """Take those of a recipe, of whatever merge method; its slices and parameters do not count.
+
+        Raises:
+            DotsError: It names no base or no other model, or they cannot be merged.
+        """
+        if recipe.base is None:
+            raise DotsError(
+                f"{recipe.origin}: `base_model` is missing; name the model that the others were "
+                "trained from"
+            )
+        others = [str(model) for model in recipe.models if model != recipe.base]
+        return cls.named(str(recipe.base), others)
+
+    @classmethod
+    def named(cls, base: str, models: Sequence[str]) -> Models:
+        """Take these, by their folders or Hub ids.
+
+        Raises:
+            DotsError: There are none besides the base, or they cannot be merged.
+        """
+        if not models:
+            raise DotsError("`model`: name at least one model that was trained from the base")
+        content: Mapping[str, Any] = {
+            "merge_method": "dots",
+            "base_model": _local(base),
+            "models": [
+                {"model": _local(model), "parameters": {"weight": 1.0}}
+                for model in dict.fromkeys(models)
+            ],
+        }
+        recipe = Recipe(yaml.safe_dump(content), "the models")
+        if lora := [str(model) for model in recipe.models if model.lora is not None]:
+            raise DotsError(
+                f"{lora[0]} has a LoRA adapter, which only a merge puts into the model; merge it "
+                "into a folder first, and name that"
+            )
+        return cls(recipe, tuple(require_mergeable(recipe)))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the sources are called, in their order."""
+        return tuple(self.recipe.sources)
+
+    def tensors(self) -> list[Any]:
+        """Give what mergekit's plan gathers for each tensor."""
+        return [task.tensor_task.gather_tensors for task in plan(self.recipe)]
+
+    def read(self) -> Iterator[Inputs | None]:
+        """Read the tensors one by one; None for buffers of whole numbers, which have no τ."""
+        names = {task.tensor_task.gather_tensors: task.tensor_name for task in plan(self.recipe)}
+        with fresh_loaders():
+            executor = Executor([*names], math_device="cpu", storage_device="cpu")
+            for gather, inputs in executor.run(quiet=True):
+                yield self._inputs(names[gather], inputs)
+
+    def _inputs(self, name: str, inputs: Mapping[ModelReference, Tensor]) -> Inputs | None:
+        assert self.recipe.base is not None
+        base = inputs.get(self.recipe.base)
+        if base is None or not base.is_floating_point():
+            return None
+        sources = self.recipe.sources
+        lacking = tuple(called for called, model in sources.items() if model not in inputs)
+        tuned = tuple(inputs.get(model, base) for model in sources.values())
+        return Inputs(name, base, tuned, lacking)
+
+
+def _local(model: str) -> str:
+    """Spell a folder so that nobody takes it for a Hub id."""
+    if os.path.isdir(model) and not os.path.isabs(model) and not model.startswith("."):
+        return os.path.join(".", model)
+    return model
