@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import yaml
@@ -94,17 +95,22 @@ class Models:
         """What the sources are called, in their order."""
         return tuple(self.recipe.sources)
 
-    def tensors(self) -> list[Any]:
-        """Give what mergekit's plan gathers for each tensor."""
-        return [task.tensor_task.gather_tensors for task in plan(self.recipe)]
+    @cached_property
+    def _planned(self) -> dict[Any, str]:
+        """What mergekit gathers for each tensor, and what the tensor is called."""
+        return {task.tensor_task.gather_tensors: task.tensor_name for task in plan(self.recipe)}
+
+    @property
+    def count(self) -> int:
+        """How many tensors there are."""
+        return len(self._planned)
 
     def read(self) -> Iterator[Inputs | None]:
         """Read the tensors one by one; None for buffers of whole numbers, which have no τ."""
-        names = {task.tensor_task.gather_tensors: task.tensor_name for task in plan(self.recipe)}
         with fresh_loaders():
-            executor = Executor([*names], math_device="cpu", storage_device="cpu")
+            executor = Executor([*self._planned], math_device="cpu", storage_device="cpu")
             for gather, inputs in executor.run(quiet=True):
-                yield self._inputs(names[gather], inputs)
+                yield self._inputs(self._planned[gather], inputs)
 
     def _inputs(self, name: str, inputs: Mapping[ModelReference, Tensor]) -> Inputs | None:
         assert self.recipe.base is not None

@@ -196,9 +196,7 @@ def _see(
     return torch.cat(counts), torch.cat([*energies, *dots])
 
 
-def _total(
-    see: Callable[[slice], tuple[Tensor, Tensor]], tensor: Tensor
-) -> tuple[Tensor, Tensor]:
+def _total(see: Callable[[slice], tuple[Tensor, Tensor]], tensor: Tensor) -> tuple[Tensor, Tensor]:
     """Add up whole numbers and fractions over the chunks of a flattened tensor; give both on CPU."""
 
     def work(chunks: Sequence[slice]) -> tuple[Tensor, list[tuple[int, Tensor]]]:
