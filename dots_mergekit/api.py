@@ -21,6 +21,7 @@ from dots_mergekit.progress import Bars, Progress, shown
 from dots_mergekit.threads import computing
 
 if TYPE_CHECKING:
+    from dots_mergekit.analysis.result import Analysis
     from dots_mergekit.checking import Findings
     from dots_mergekit.evaluation.table import Table
     from dots_mergekit.objectives.queries import Query
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from dots_mergekit.tuning.outcome import Outcome
     from dots_mergekit.tuning.settings import Settings
 
-__all__ = ["check", "choose", "evaluate", "merge", "preview", "select_queries", "tune"]
+__all__ = ["analyze", "check", "choose", "evaluate", "merge", "preview", "select_queries", "tune"]
 
 PathLike = str | os.PathLike[str]
 
@@ -342,6 +343,43 @@ def evaluate(
         )
         with calm(verbose=verbose):
             return run(evaluation, told)
+
+
+def analyze(
+    recipe: Recipe | PathLike | None = None,
+    *,
+    base: PathLike | None = None,
+    model: PathLike | Sequence[PathLike] = (),
+    out: PathLike = "analysis",
+    device: str | None = None,
+    threads: int | None = None,
+    verbose: bool = False,
+    progress: Progress | None = None,
+) -> Analysis:
+    """Look at what models have made of their base, before they are merged.
+
+    Args:
+        recipe: Its base and its other models are looked at; nothing else in it counts.
+        base: In place of a recipe: the base's folder or Hub id.
+        model: With `base`: one or several models that were trained from it.
+        out: The folder for `analysis.md`, `analysis.json` and pictures.
+        device: Where to compute; the CPU if None.
+        threads: How many threads compute on CPUs; torch decides if None.
+        verbose: Let libraries log, and print every tensor.
+        progress: Is told what goes on; if None, it is shown on stderr or in the notebook.
+
+    Returns:
+        The figures of all tensors; in a notebook they show themselves.
+
+    Raises:
+        DotsError: The models do not belong together, or one is damaged; it says which and how.
+    """
+    with shown(progress, verbose=verbose) as told, computing(threads):
+        read = None if recipe is None else _loaded(recipe)
+        from dots_mergekit.analysis.analyze import analyze as run
+
+        with calm(verbose=verbose):
+            return run(read, base, _listed(model), Path(out), told, device=device)
 
 
 def select_queries(source: str, out: PathLike, **settings: Any) -> list[Query]:

@@ -28,7 +28,7 @@ LAYERS = (
     {"recipe"},
     {"checking", "answers"},
     {"objectives", "backends"},
-    {"tuning", "evaluation"},
+    {"tuning", "evaluation", "analysis"},
     {"api"},
     {"cli"},
 )
@@ -127,7 +127,7 @@ def test_a_room_leaves_to_others_what_is_theirs(module: Path) -> None:
             assert reader or not f"{name}.".startswith(f"{other}."), name
 
 
-@pytest.mark.parametrize("name", ["check", "eval", "queries", "tune"])
+@pytest.mark.parametrize("name", ["analyze", "check", "eval", "queries", "tune"])
 def test_a_command_calls_the_api_alone(name: str) -> None:
     """Besides what it parses with: names of backends and baselines, and the schema."""
     module = PACKAGE / "cli" / f"{name}.py"
@@ -149,10 +149,11 @@ def test_every_module_begins_by_saying_in_one_line_what_it_is(module: Path) -> N
 
 
 HEAVY = {"torch", "mergekit", "transformers", "optuna", "lm_eval", "vllm", "yaml", "pydantic"}
-LIGHT = ["dots_mergekit", *(f"dots_mergekit.cli.{name}" for name in ("check", "eval", "tune"))]
+COMMANDS = ("analyze", "check", "eval", "queries", "tune")
+LIGHT = ["dots_mergekit", *(f"dots_mergekit.cli.{name}" for name in COMMANDS)]
 
 
-@pytest.mark.parametrize("module", [*LIGHT, "dots_mergekit.cli.queries"])
+@pytest.mark.parametrize("module", LIGHT)
 def test_what_every_start_and_every_help_imports_is_light(module: str) -> None:
     program = f"import {module}, sys; print(sorted({HEAVY} & set(sys.modules)))"
     completed = subprocess.run(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -12,42 +13,53 @@ from dots_mergekit.analysis.modules import place_of
 from dots_mergekit.analysis.plots import pictures
 from dots_mergekit.analysis.result import Analysis, Measured
 from dots_mergekit.analysis.statistics import Sums, measure
-from dots_mergekit.errors import DotsError
+from dots_mergekit.backends.devices import require_device
 from dots_mergekit.files import require_writable, write_bytes, write_text
 from dots_mergekit.merging.experts import model_type, parts_of, spell_part
 from dots_mergekit.merging.naming import naming
 from dots_mergekit.progress import Progress
+from dots_mergekit.recipe import Recipe
 
 __all__ = ["analyze"]
 
+PathLike = str | os.PathLike[str]
+
 
 def analyze(
-    models: Models, out: Path, progress: Progress, *, device: str | None = None
+    recipe: Recipe | None,
+    base: PathLike | None,
+    models: Sequence[PathLike],
+    out: Path,
+    progress: Progress,
+    *,
+    device: str | None = None,
 ) -> Analysis:
     """Look at what models have made of their base, and write it down.
 
     One tensor is in memory at a time, and of it no float32 copy.
 
     Args:
-        models: Which.
+        recipe: Which models.
+        base: In place of a recipe, the base ...
+        models: ... and the others.
         out: The folder for `analysis.md`, `analysis.json` and the pictures, made when it is
             missing. What an earlier analysis wrote there is replaced.
         progress: Is told of each tensor.
         device: Where to compute; the CPU if None.
 
     Raises:
-        DotsError: A tensor is damaged, or the folder cannot be written into.
+        DotsError: It is not clear which models are meant, they do not belong together, a tensor is
+            damaged, or the folder cannot be written into.
     """
+    asked = Models.asked(recipe, base, models)
+    require_device(device)
     require_writable(out, "folder of the analysis")
-    progress.begin("tensors", models.count, 0)
-    measured = tuple(_measure_all(models, progress, device))
-    if not measured:
-        raise DotsError(f"{models.recipe.base} has no floating-point tensors")
+    progress.begin("tensors", asked.count, 0)
     analysis = Analysis(
-        base=str(models.recipe.base),
-        sources={name: str(model) for name, model in models.recipe.sources.items()},
-        tensors=measured,
-        warnings=models.warnings,
+        base=str(asked.recipe.base),
+        sources={name: str(model) for name, model in asked.recipe.sources.items()},
+        tensors=tuple(_measure_all(asked, progress, device)),
+        warnings=asked.warnings,
         folder=out,
     )
     for name, content in pictures(analysis).items():

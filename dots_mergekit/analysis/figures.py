@@ -107,7 +107,7 @@ def _of_source(sums: Sums, source: SourceSums) -> SourceFigures:
     return SourceFigures(
         norm=math.sqrt(squares),
         relative_change=_ratio(math.sqrt(squares), math.sqrt(base)),
-        zeros=float(1 - source.kept[-1] / n),
+        zeros=float((n - source.kept[-1]) / n),
         cosine_with_base=_ratio(base + along, math.sqrt(base * max(tuned, 0))),
         kept=_curve(source.kept, n),
         kept_energy=_curve(source.energy, squares),

@@ -41,7 +41,7 @@ class Levels:
     """Gives the level of each entry by its bit pattern.
 
     Attributes:
-        by_upper: The level of entries by the upper halves of their patterns, as far as these decide.
+        by_upper: The level of entries, as far as the upper half of a pattern decides.
         steps: What is added where a pattern lies below one threshold in its bin: the thresholds,
             and how many densities share each, by the upper half.
     """

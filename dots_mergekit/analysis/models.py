@@ -20,6 +20,8 @@ from dots_mergekit.recipe.mergekit import fresh_loaders, plan
 
 __all__ = ["Inputs", "Models"]
 
+PathLike = str | os.PathLike[str]
+
 
 @dataclass(frozen=True)
 class Inputs:
@@ -51,6 +53,23 @@ class Models:
     warnings: tuple[str, ...]
 
     @classmethod
+    def asked(
+        cls, recipe: Recipe | None, base: PathLike | None, models: Sequence[PathLike]
+    ) -> Models:
+        """Take the models of a recipe, or those that are named in its place.
+
+        Raises:
+            DotsError: Both are given or neither is, or what `of` and `named` refuse.
+        """
+        if recipe is not None:
+            if base is not None or models:
+                raise DotsError("give `recipe`, or `base` and `model`, not both")
+            return cls.of(recipe)
+        if base is None:
+            raise DotsError("nothing to look at: give `recipe`, or `base` and `model`")
+        return cls.named(os.fspath(base), [os.fspath(model) for model in models])
+
+    @classmethod
     def of(cls, recipe: Recipe) -> Models:
         """Take those of a recipe, of whatever merge method; its slices and parameters do not count.
 
@@ -74,6 +93,8 @@ class Models:
         """
         if not models:
             raise DotsError("`model`: name at least one model that was trained from the base")
+        if base in models:
+            raise DotsError(f"`model`: {base} is the base itself, from which changes are counted")
         content: Mapping[str, Any] = {
             "merge_method": "dots",
             "base_model": _local(base),

@@ -8,10 +8,11 @@ from typing import NamedTuple
 __all__ = ["KINDS", "Place", "place_of"]
 
 _PATTERNS = {
-    # The first that matches decides: `q_norm` is a norm, and `experts.3.gate_proj` an expert's.
+    # The first that matches decides: `q_norm` is a norm, `embed_out` a head, `experts.3.gate_proj`
+    # an expert's.
     "norm": r"norm|(^|\.)ln_?\w*\.",
-    "embedding": r"(^|\.)(embed_\w+|\w+_embeddings?|embed|wte|wpe)\.",
     "head": r"(^|\.)(lm_head|embed_out|score)\.",
+    "embedding": r"(^|\.)(embed_\w+|\w+_embeddings?|embed|wte|wpe)\.",
     "router": r"(^|\.)(router|mlp\.gate|block_sparse_moe\.gate|feed_forward\.router)(\.|$)",
     "experts gate_up": r"experts?\.(.*\.)?(gate_up_proj|w13)(\.|$)",
     "experts gate": r"experts?\.(.*\.)?(gate_proj|w1)(\.|$)",

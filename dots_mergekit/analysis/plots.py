@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from dots_mergekit.analysis.figures import Figures
 from dots_mergekit.analysis.levels import DENSITIES
-from dots_mergekit.analysis.modules import KINDS, Place
+from dots_mergekit.analysis.modules import KINDS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -70,7 +70,7 @@ def _magnitudes(analysis: Analysis) -> Figure:
     ends = (positive.min(), positive.max()) if positive.size else (1e-3, 1.0)
     low, high = ends if ends[0] < ends[1] else (ends[0] / 2, ends[0] * 2)
     scale = LogNorm(low, high)
-    title = "Change relative to the base, ‖τ‖ / ‖θ_base‖ (white: not changed)"
+    title = "Change relative to the base, ‖τ‖ / ‖θ_base‖ (white: no change; grey: no such tensor)"
     return _heat(analysis, values, title, {"cmap": "viridis", "norm": scale})
 
 
@@ -85,7 +85,7 @@ def _cosines(analysis: Analysis) -> Figure:
         for number, pair in enumerate(analysis.whole.pairs)
     }
     largest = max(float(np.nanmax(np.abs(np.nan_to_num(v)))) for v in values.values()) or 1.0
-    title = "Cosine of the changes (0: independent directions)"
+    title = "Cosine of the changes (grey: one has not changed, or there is no such tensor)"
     return _heat(analysis, values, title, {"cmap": "PuOr", "vmin": -largest, "vmax": largest})
 
 
@@ -104,8 +104,8 @@ def _map(analysis: Analysis, figure: Callable[[Figures], float | None]) -> NDArr
 def _layers(analysis: Analysis) -> list[int | None]:
     """List the layers, and at the end what is in none of them."""
     found = {place.layer for place in analysis.cells}
-    numbered: list[int | None] = sorted(layer for layer in found if layer is not None)
-    return [*numbered, None] if None in found else numbered
+    numbered = sorted(layer for layer in found if layer is not None)
+    return [*numbered, None] if None in found else [*numbered]
 
 
 def _kinds(analysis: Analysis) -> list[str]:
@@ -123,11 +123,8 @@ def _heat(
     figure = _figure(max(5.0, width), 1.9 + max(1.6, min(8.0, 0.26 * len(layers))))
     panels = figure.subplots(1, len(values), squeeze=False, sharey=True)[0]
     for axes, (name, one) in zip(panels, values.items(), strict=True):
-        axes.set_facecolor("#e6e6e6")  # where there is no such tensor
-        present = np.zeros_like(one, dtype=bool)
-        for place in analysis.cells:
-            present[layers.index(place.layer), kinds.index(place.kind)] = True
-        axes.imshow(np.where(present, 0.0, np.nan), cmap="gray_r", vmin=0, vmax=1, aspect="auto")
+        axes.set_facecolor("#e2e2e2")  # where there is nothing to show
+        axes.imshow(np.where(one == 0, 0.0, np.nan), cmap="gray_r", vmin=0, vmax=1, aspect="auto")
         shown = axes.imshow(np.where(one == 0, np.nan, one), aspect="auto", **style)
         axes.set_title(name, fontsize=10)
         axes.set_xticks(range(len(kinds)), kinds, rotation=90, fontsize=8)
@@ -135,7 +132,7 @@ def _heat(
         ticks = [i for i in range(len(layers)) if i % step == 0 or layers[i] is None]
         labels = ["none" if layers[i] is None else str(layers[i]) for i in ticks]
         axes.set_yticks(ticks, labels, fontsize=8)
-        axes.spines[:].set_visible(False)
+        axes.spines[:].set_color("#bbbbbb")
     panels[0].set_ylabel("layer")
     figure.colorbar(shown, ax=list(panels), pad=0.02)
     figure.suptitle(title, fontsize=11)
@@ -186,7 +183,6 @@ def _histogram(analysis: Analysis) -> Figure:
         found = np.flatnonzero(sums.octaves[1:]) + 1
         if not found.size:
             continue
-        # Changes below a millionth of the median are too few to be seen, and would fill the axis.
         low, high = int(found[0]), int(found[-1])
         shares = 100 * sums.octaves[low : high + 1] / entries
         label = f"{name} ({100 * source.zeros:.3g}% are zero)"
@@ -203,7 +199,7 @@ def _histogram(analysis: Analysis) -> Figure:
 
 def _styles() -> list[tuple[str, Any]]:
     """Pair colours and dashes, for more lines than anybody can tell apart."""
-    return list(itertools.islice(zip(itertools.cycle(_COLOURS), itertools.cycle(_DASHES)), 200))  # noqa: B905
+    return list(itertools.islice(zip(itertools.cycle(_COLOURS), itertools.cycle(_DASHES)), 200))
 
 
 def _percents(curve: Sequence[float | None]) -> list[float]:

@@ -13,10 +13,28 @@ from dots_mergekit.messages import markdown_table
 if TYPE_CHECKING:
     from dots_mergekit.analysis.result import Analysis
 
-__all__ = ["report"]
+__all__ = ["report", "summary"]
 
 _SHOWN = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 """The densities of the tables; analysis.json has all of them."""
+
+
+def summary(analysis: Analysis) -> str:
+    """Say in a few lines what follows, and the figures that everybody asks for."""
+    whole = analysis.whole
+    lines = [
+        f"{name}: changed the base by {_percent(found.relative_change)} of its norm; "
+        f"{_percent(found.zeros)} of the entries not at all"
+        for name, found in whole.sources.items()
+    ]
+    at = DENSITIES.index(0.3)
+    lines += [
+        f"{' and '.join(pair.between)}: {_lengths(pair)} Opposite signs in "
+        f"{_beside_chance(pair, -1)} of all entries, at density 0.3 in {_beside_chance(pair, at)}."
+        for pair in whole.pairs
+    ]
+    lines += [f"{one.about} ({one.sure}): {one.message}" for one in analysis.advice]
+    return "\n".join([*lines, *(f"warning: {one}" for one in analysis.warnings)])
 
 
 def report(analysis: Analysis) -> str:
@@ -94,6 +112,10 @@ def _pair(whole: Figures, number: int) -> str:
         "zero or tied, fewer or more are kept than the density says.\n\n"
         + markdown_table(head, rows, numbers=True)
     )
+
+
+def _beside_chance(pair: PairFigures, at: int) -> str:
+    return f"{_percent(pair.conflict[at])} (by chance {_percent(pair.conflict_by_chance[at])})"
 
 
 def _lengths(pair: PairFigures) -> str:

@@ -134,5 +134,11 @@ class Analysis:
 
         return report(self)
 
+    def summary(self) -> str:
+        """Give what a terminal shows."""
+        from dots_mergekit.analysis.report import summary
+
+        return summary(self)
+
     def _repr_markdown_(self) -> str:
         return self.markdown()

@@ -197,7 +197,7 @@ def _see(
 
 
 def _total(see: Callable[[slice], tuple[Tensor, Tensor]], tensor: Tensor) -> tuple[Tensor, Tensor]:
-    """Add up whole numbers and fractions over the chunks of a flattened tensor; give both on CPU."""
+    """Add up whole numbers and fractions over the chunks of a flattened tensor; both on the CPU."""
 
     def work(chunks: Sequence[slice]) -> tuple[Tensor, list[tuple[int, Tensor]]]:
         counts: Tensor | None = None

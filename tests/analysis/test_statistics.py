@@ -40,7 +40,7 @@ def require_equal(found: Sums, base: Tensor, tuned: list[Tensor]) -> None:
     assert found.base_squares == pytest.approx(np.sum(origin**2), rel=1e-6)
     for source, tau, masks in zip(found.sources, taus, kept, strict=True):
         assert source.squares == pytest.approx(np.sum(tau**2), rel=1e-6)
-        scale = np.linalg.norm(origin) * np.linalg.norm(tau)
+        scale = float(np.linalg.norm(origin) * np.linalg.norm(tau))
         assert source.along == pytest.approx(np.sum(origin * tau), rel=1e-6, abs=1e-6 * scale)
         assert source.kept.tolist() == [mask.sum() for mask in masks]
         np.testing.assert_allclose(source.energy, [np.sum(tau[m] ** 2) for m in masks], rtol=1e-6)
@@ -49,7 +49,7 @@ def require_equal(found: Sums, base: Tensor, tuned: list[Tensor]) -> None:
         assert source.octaves[1:].tolist() == counted[1:].tolist()
     pairs = itertools.combinations(range(len(taus)), 2)
     for pair, (a, b) in zip(found.pairs, pairs, strict=True):
-        scale = np.linalg.norm(taus[a]) * np.linalg.norm(taus[b])
+        scale = float(np.linalg.norm(taus[a]) * np.linalg.norm(taus[b]))
         assert pair.dot == pytest.approx(np.sum(taus[a] * taus[b]), rel=1e-6, abs=1e-6 * scale)
         both = [x & y for x, y in zip(kept[a], kept[b], strict=True)]
         opposed = np.sign(taus[a]) * np.sign(taus[b]) < 0
