@@ -15,6 +15,7 @@ from torch import Tensor
 
 from dots_mergekit.checking import require_mergeable
 from dots_mergekit.errors import DotsError
+from dots_mergekit.messages import first_line
 from dots_mergekit.recipe import Recipe
 from dots_mergekit.recipe.mergekit import fresh_loaders, plan
 
@@ -119,7 +120,11 @@ class Models:
     @cached_property
     def _planned(self) -> dict[Any, str]:
         """What mergekit gathers for each tensor, and what the tensor is called."""
-        return {task.tensor_task.gather_tensors: task.tensor_name for task in plan(self.recipe)}
+        try:
+            tasks = plan(self.recipe)
+        except Exception as error:  # whatever mergekit and the Hub's library raise
+            raise self._unread(error) from error
+        return {task.tensor_task.gather_tensors: task.tensor_name for task in tasks}
 
     @property
     def count(self) -> int:
@@ -127,11 +132,25 @@ class Models:
         return len(self._planned)
 
     def read(self) -> Iterator[Inputs | None]:
-        """Read the tensors one by one; None for buffers of whole numbers, which have no τ."""
+        """Read the tensors one by one; None for buffers of whole numbers, which have no τ.
+
+        Raises:
+            DotsError: A model cannot be read, or not be had.
+        """
         with fresh_loaders():
-            executor = Executor([*self._planned], math_device="cpu", storage_device="cpu")
-            for gather, inputs in executor.run(quiet=True):
-                yield self._inputs(self._planned[gather], inputs)
+            try:
+                executor = Executor([*self._planned], math_device="cpu", storage_device="cpu")
+                for gather, inputs in executor.run(quiet=True):
+                    yield self._inputs(self._planned[gather], inputs)
+            except Exception as error:  # whatever mergekit and the libraries it reads with raise
+                raise self._unread(error) from error
+
+    def _unread(self, error: Exception) -> DotsError:
+        if isinstance(error, DotsError):
+            return error
+        return DotsError(
+            f"one of {', '.join(self.recipe.paths)} cannot be read: {first_line(error)}"
+        )
 
     def _inputs(self, name: str, inputs: Mapping[ModelReference, Tensor]) -> Inputs | None:
         assert self.recipe.base is not None

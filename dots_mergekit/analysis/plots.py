@@ -85,7 +85,7 @@ def _cosines(analysis: Analysis) -> Figure:
         for number, pair in enumerate(analysis.whole.pairs)
     }
     largest = max(float(np.nanmax(np.abs(np.nan_to_num(v)))) for v in values.values()) or 1.0
-    title = "Cosine of the changes (grey: one has not changed, or there is no such tensor)"
+    title = "Cosine of the changes (grey: none)"
     return _heat(analysis, values, title, {"cmap": "PuOr", "vmin": -largest, "vmax": largest})
 
 
@@ -143,15 +143,13 @@ def _conflict(analysis: Analysis) -> Figure:
     """Draw conflict and overlap against the density, beside what chance would give."""
     figure = _figure(13.0, 4.4)
     panels = figure.subplots(1, 3)
+    several = len(analysis.whole.pairs) > 1
     for pair, (colour, dashes) in zip(analysis.whole.pairs, _styles(), strict=False):
         name = " and ".join(pair.between)
-        several = len(analysis.whole.pairs) > 1
         line: dict[str, Any] = {"color": colour, "linestyle": dashes, "label": name}
-        chance: dict[str, Any] = {
-            "color": colour if several else _CHANCE,
-            "linestyle": ":",
-            "label": "random masks and signs" + (f", {name}" if several else ""),
-        }
+        chance: dict[str, Any] = {"color": colour if several else _CHANCE, "linestyle": ":"}
+        if pair is analysis.whole.pairs[0]:
+            chance["label"] = "dotted: random masks and signs"
         for axes, curve, expected in (
             (panels[0], pair.conflict, pair.conflict_by_chance),
             (panels[1], pair.conflict_where_both, (0.5,) * len(DENSITIES)),
@@ -164,7 +162,7 @@ def _conflict(analysis: Analysis) -> Figure:
     panels[2].set_title("kept by both, of what either keeps", fontsize=10)
     for axes in panels:
         axes.set_xlabel("density")
-        axes.set_ylabel("%")
+        axes.yaxis.set_major_formatter("{x:g}%")
         axes.set_xlim(0, 1.02)
         axes.set_ylim(bottom=0)
         _lighten(axes)
@@ -191,7 +189,8 @@ def _histogram(analysis: Analysis) -> Figure:
         axes.stairs(shares, edges, color=colour, alpha=0.15, fill=True)
     axes.set_xscale("log", base=2)
     axes.set_xlabel("|τ|")
-    axes.set_ylabel("% of entries, for each doubling")
+    axes.set_ylabel("entries, for each doubling of |τ|")
+    axes.yaxis.set_major_formatter("{x:g}%")
     axes.set_ylim(bottom=0)
     _lighten(axes)
     return _with_legend(figure, axes, "How large the changes are")
