@@ -13,7 +13,7 @@ from mergekit.common import ModelReference
 from mergekit.graph import Executor
 from torch import Tensor
 
-from dots_mergekit.checking import require_mergeable
+from dots_mergekit.analysis.fitting import require_fitting
 from dots_mergekit.errors import DotsError
 from dots_mergekit.messages import first_line
 from dots_mergekit.recipe import Recipe
@@ -75,7 +75,7 @@ class Models:
         """Take those of a recipe, of whatever merge method; its slices and parameters do not count.
 
         Raises:
-            DotsError: It names no base or no other model, or they cannot be merged.
+            DotsError: It names no base or no other model, or their tensors do not match.
         """
         if recipe.base is None:
             raise DotsError(
@@ -90,7 +90,7 @@ class Models:
         """Take these, by their folders or Hub ids.
 
         Raises:
-            DotsError: There are none besides the base, or they cannot be merged.
+            DotsError: There are none besides the base, or their tensors do not match.
         """
         if not models:
             raise DotsError("`model`: name at least one model that was trained from the base")
@@ -110,7 +110,7 @@ class Models:
                 f"{lora[0]} has a LoRA adapter, which only a merge puts into the model; merge it "
                 "into a folder first, and name that"
             )
-        return cls(recipe, tuple(require_mergeable(recipe)))
+        return cls(recipe, require_fitting(recipe))
 
     @property
     def names(self) -> tuple[str, ...]:

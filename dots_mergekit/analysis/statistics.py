@@ -129,7 +129,7 @@ def measure(base: Tensor, tuned: Sequence[Tensor]) -> Sums:
     n, several = base.numel(), list(itertools.combinations(range(len(tuned)), 2))
     counts, sums = _total(lambda chunk: _see(base, tuned, levels, several, chunk), base)
     joint, shared = np.split(counts.numpy(), [len(tuned) * _LEVELS])
-    energies, dots = np.split(sums.numpy(), [len(tuned) * _LEVELS])
+    energies, dots = np.split(sums, [len(tuned) * _LEVELS])
     kept = joint.reshape(-1, _LEVELS)[:, :-1].cumsum(axis=1)
     energy = energies.reshape(-1, _LEVELS)[:, :-1].cumsum(axis=1)
     # For each pair and level, without and with a conflict.
@@ -166,7 +166,7 @@ def _survey(base: Tensor, tuned: Tensor) -> _Survey:
         return counts, torch.stack([origin @ origin, step @ step, origin @ step])
 
     counts, sums = _total(see, base)
-    return _Survey(sums.numpy(), counts)
+    return _Survey(sums, counts)
 
 
 def _see(
@@ -196,24 +196,25 @@ def _see(
     return torch.cat(counts), torch.cat([*energies, *dots])
 
 
-def _total(see: Callable[[slice], tuple[Tensor, Tensor]], tensor: Tensor) -> tuple[Tensor, Tensor]:
+def _total(see: Callable[[slice], tuple[Tensor, Tensor]], tensor: Tensor) -> tuple[Tensor, Array]:
     """Add up whole numbers and fractions over the chunks of a flattened tensor; both on the CPU."""
 
-    def work(chunks: Sequence[slice]) -> tuple[Tensor, list[tuple[int, Tensor]]]:
+    def work(chunks: Sequence[slice]) -> tuple[Tensor, list[tuple[int, list[float]]]]:
         counts: Tensor | None = None
         listed = []
         for piece in pieces(chunks, tensor):
             more, sums = see(piece)
             counts = more if counts is None else counts.add_(more)
-            listed.append((piece.start, sums))
+            # No tensors, which would lie scattered in memory that is to be used again.
+            listed.append((piece.start, sums.tolist()))
         assert counts is not None  # no tensor is empty
         return counts, listed
 
     parts = run(work, tensor)
     # By their place, so that the order in which threads took the chunks leaves no trace.
     ordered = sorted((one for _, listed in parts for one in listed), key=lambda one: one[0])
-    sums = torch.stack([sums for _, sums in ordered]).sum(dim=0)
-    return torch.stack([counts for counts, _ in parts]).sum(dim=0).cpu(), sums.cpu()
+    sums = np.array([sums for _, sums in ordered]).sum(axis=0)
+    return torch.stack([counts for counts, _ in parts]).sum(dim=0).cpu(), sums
 
 
 def _without_excused(base: Tensor, tuned: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:

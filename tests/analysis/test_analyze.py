@@ -292,13 +292,22 @@ def test_two_that_are_nearer_to_each_other_than_to_the_base(tmp_path: Path, mode
     assert look(tmp_path / "out", models / "sft", tuned, again).advice == ()
 
 
-def test_a_copy_of_the_base_is_refused_and_one_in_another_dtype_told(
-    tmp_path: Path, models: Path
-) -> None:
-    copy = tmp_path / "copy"
-    shutil.copytree(models / "base", copy)
-    with pytest.raises(DotsError, match="has exactly the weights of the base model"):
-        look(tmp_path / "out", models / "base", copy)
-    wide = {name: tensor.float() for name, tensor in read_tensors(models / "base").items()}
-    found = look(tmp_path / "out", models / "base", rewritten(copy, tmp_path / "wide", wide))
-    assert [one.about for one in found.advice] == ["no change"]
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_a_copy_of_the_base_is_told(tmp_path: Path, models: Path, dtype: torch.dtype) -> None:
+    copied = {name: tensor.to(dtype) for name, tensor in read_tensors(models / "base").items()}
+    copy = rewritten(models / "base", tmp_path / "copy", copied)
+    found = look(tmp_path / "out", models / "base", models / "sft", copy)
+    [advice] = found.advice
+    assert (advice.about, advice.sure) == ("no change", "certain")
+    assert advice.message.startswith("copy is equal to the base")
+
+
+def test_what_a_merge_needs_besides_weights_is_not_asked_for(tmp_path: Path, models: Path) -> None:
+    """Tokenizers, that is."""
+    bare = []
+    for name in ("base", "sft"):
+        bare.append(tmp_path / name)
+        bare[-1].mkdir()
+        for file in ("config.json", "model.safetensors"):
+            shutil.copy(models / name / file, bare[-1])
+    assert look(tmp_path / "out", *bare).whole.entries > 0
