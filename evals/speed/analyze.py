@@ -3,8 +3,8 @@
     python evals/speed/analyze.py --size 0.6b --layers 6,24
 
 Checkpoints of a base, an SFT-like and an RLVR-like model are written for each number of layers.
-Each command is a process of its own. Memory is told twice: what the process needs (anonymous
-memory), and what is resident besides, which are pages of the mapped files that the system takes
+Each command is a process of its own. What all cores computed depends less than the time on what
+else runs on the machine. Memory is told twice: what the process needs (anonymous memory), and what is resident besides, which are pages of the mapped files that the system takes
 back when somebody else needs room.
 """
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -50,9 +51,7 @@ def main() -> int:
     options = parser.parse_args()
     describe_machine()
     own = SHAPES[options.size]["num_hidden_layers"]
-    print(
-        "\n| layers | parameters | what | s (best) | s (worst) | of reading | own MiB | all MiB |"
-    )
+    print("\n| layers | parameters | what | s | of reading | CPU s | own MiB | all MiB |")
     print("|---|---|---|---|---|---|---|---|")
     for layers in [int(number) for number in options.layers.split(",") if number] or [own]:
         with tempfile.TemporaryDirectory(dir=options.folder) as folder:
@@ -72,25 +71,25 @@ def report(folder: Path, size: str, layers: int, device: str, repeat: int) -> No
         "reading 3 files": [sys.executable, "-c", READ, *files],
         "dots-analyze": program,
     }
-    measured: dict[str, list[tuple[float, float, float]]] = {name: [] for name in commands}
+    measured: dict[str, list[tuple[float, float, float, float]]] = {name: [] for name in commands}
     run(commands["reading 3 files"])  # from here on they are in the page cache, if there is room
     for _ in range(repeat):  # in turns, so that a slow spell of the machine hits all alike
         for name, command in commands.items():
             measured[name].append(run(command))
     reading = min(seconds for seconds, *_ in measured["reading 3 files"])
     for name, runs in measured.items():
-        seconds, own, resident = zip(*runs, strict=True)
+        seconds, cores, own, resident = zip(*runs, strict=True)
         print(
-            f"| {layers} | {billions:.2f} B | {name} | {min(seconds):.1f} | {max(seconds):.1f} "
-            f"| {min(seconds) / reading:.1f} | {max(own):.0f} | {max(resident):.0f} |",
+            f"| {layers} | {billions:.2f} B | {name} | {min(seconds):.1f} "
+            f"| {min(seconds) / reading:.1f} | {min(cores):.1f} | {max(own):.0f} | {max(resident):.0f} |",
             flush=True,
         )
 
 
-def run(command: Sequence[str]) -> tuple[float, float, float]:
-    """Run a command to its end; seconds, peak MiB of anonymous memory, peak MiB resident."""
+def run(command: Sequence[str]) -> tuple[float, float, float, float]:
+    """Run a command; seconds, those of all cores, peak MiB of anonymous memory and resident."""
     with tempfile.TemporaryFile() as errors:
-        start = time.perf_counter()
+        start, before = time.perf_counter(), computed()
         process = subprocess.Popen(
             command, stderr=errors, env={**os.environ, "HF_HUB_OFFLINE": "1"}
         )
@@ -103,7 +102,13 @@ def run(command: Sequence[str]) -> tuple[float, float, float]:
         if process.returncode:
             errors.seek(0)
             sys.exit(errors.read().decode())
-    return seconds, own, resident
+    return seconds, computed() - before, own, resident
+
+
+def computed() -> float:
+    """Give the seconds that all processes computed that were run so far."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def memory(process: int) -> dict[str, float]:
