@@ -4,8 +4,9 @@
 
 Checkpoints of a base, an SFT-like and an RLVR-like model are written for each number of layers.
 Each command is a process of its own. What all cores computed depends less than the time on what
-else runs on the machine. Memory is told twice: what the process needs (anonymous memory), and what is resident besides, which are pages of the mapped files that the system takes
-back when somebody else needs room.
+else runs on the machine. Memory is told twice: what the process needs (anonymous memory), and what
+is resident besides, which are pages of the mapped files that the system takes back when somebody
+else needs room.
 """
 
 from __future__ import annotations
@@ -81,7 +82,8 @@ def report(folder: Path, size: str, layers: int, device: str, repeat: int) -> No
         seconds, cores, own, resident = zip(*runs, strict=True)
         print(
             f"| {layers} | {billions:.2f} B | {name} | {min(seconds):.1f} "
-            f"| {min(seconds) / reading:.1f} | {min(cores):.1f} | {max(own):.0f} | {max(resident):.0f} |",
+            f"| {min(seconds) / reading:.1f} | {min(cores):.1f} "
+            f"| {max(own):.0f} | {max(resident):.0f} |",
             flush=True,
         )
 
