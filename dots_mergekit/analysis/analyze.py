@@ -10,7 +10,7 @@ import torch
 
 from dots_mergekit.analysis.models import Inputs, Models
 from dots_mergekit.analysis.modules import place_of
-from dots_mergekit.analysis.plots import pictures
+from dots_mergekit.analysis.plots import PICTURES, pictures
 from dots_mergekit.analysis.result import Analysis, Measured
 from dots_mergekit.analysis.statistics import Sums, measure
 from dots_mergekit.backends.devices import require_device
@@ -62,7 +62,10 @@ def analyze(
         warnings=asked.warnings,
         folder=out,
     )
-    for name, content in pictures(analysis).items():
+    drawn = pictures(analysis)
+    for name in PICTURES.keys() - drawn:  # of an earlier analysis, of other models
+        (out / name).unlink(missing_ok=True)
+    for name, content in drawn.items():
         write_bytes(out / name, content)
     write_text(out / "analysis.json", analysis.json())
     write_text(out / "analysis.md", analysis.markdown())

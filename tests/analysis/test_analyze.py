@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from checkpoints import read_tensors, write_checkpoint
 from numpy.typing import NDArray
 from safetensors.torch import save_file
@@ -179,6 +180,34 @@ def test_one_source_has_no_pairs_and_no_pictures_of_pairs(tmp_path: Path, models
     assert "conflict.png" not in (tmp_path / "out/analysis.md").read_text()
 
 
+def test_pictures_of_other_models_do_not_stay(tmp_path: Path, models: Path) -> None:
+    look(tmp_path / "out", models / "base", models / "sft", models / "rlvr")
+    assert (tmp_path / "out/conflict.png").exists()
+    look(tmp_path / "out", models / "base", models / "sft")
+    assert not (tmp_path / "out/conflict.png").exists()
+
+
+def test_a_recipe_of_any_method_names_the_models(tmp_path: Path, models: Path) -> None:
+    listed = [
+        {"model": str(models / name), "parameters": {"weight": 0.5}}
+        for name in ("base", "sft", "rlvr")
+    ]
+    ties: dict[str, Any] = {
+        "merge_method": "ties",
+        "base_model": str(models / "base"),
+        "models": listed,
+    }
+    ties["parameters"] = {"density": 0.2}
+    recipe = Recipe(yaml.safe_dump(ties))
+    found = analyze(recipe, out=tmp_path / "ties", progress=Silent())
+    assert list(found.sources) == ["sft", "rlvr"]
+    named = look(tmp_path / "named", models / "base", models / "sft", models / "rlvr")
+    assert found.whole == named.whole
+    linear = {"merge_method": "linear", "models": listed}
+    with pytest.raises(DotsError, match="`base_model` is missing"):
+        analyze(Recipe(yaml.safe_dump(linear)), out=tmp_path / "linear", progress=Silent())
+
+
 def test_experts_are_measured_one_by_one_as_checkpoints_have_them(tmp_path: Path) -> None:
     base = write_checkpoint(tmp_path / "base", "mixtral", seed=0)
     one = write_checkpoint(tmp_path / "one", "mixtral", seed=1, shift_from=base)
@@ -247,6 +276,7 @@ def test_what_is_not_a_number_is_named_with_its_model(tmp_path: Path, models: Pa
         ({"base": "a"}, "`model`: name at least one"),
         ({"base": "a", "model": ["b", "a"]}, "a is the base itself"),
         ({"recipe": "recipes/quickstart.yml", "base": "a"}, "not both"),
+        ({"base": "a", "model": "b+c"}, r"b\+c has a LoRA adapter"),
         ({"base": "./nowhere", "model": "./nor_here"}, "nowhere"),
     ],
 )
