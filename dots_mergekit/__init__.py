@@ -14,6 +14,7 @@ from dots_mergekit import autoload
 
 TYPE_CHECKING = False  # type checkers take it as true; importing `typing` costs more than all this
 if TYPE_CHECKING:
+    from dots_mergekit.api import analyze as analyze
     from dots_mergekit.api import check as check
     from dots_mergekit.api import choose as choose
     from dots_mergekit.api import evaluate as evaluate
@@ -42,6 +43,7 @@ _HOME = {
     "Recipe": "recipe",
     "Selection": "merging.kernel",
     "Silent": "progress",
+    "analyze": "api",
     "check": "api",
     "choose": "api",
     "combine": "merging.kernel",

@@ -21,6 +21,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "dots_mergekit"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
+COMMANDS = ("analyze", "check", "eval", "queries", "reproduce", "share", "tune")
+
 LAYERS = (
     {*("errors", "messages", "files", "foreign", "templates", "template_process")}
     | {"progress", "logs", "threads", "schema"},
@@ -28,7 +30,7 @@ LAYERS = (
     {"recipe"},
     {"checking", "answers"},
     {"objectives", "backends"},
-    {"tuning", "evaluation"},
+    {"tuning", "evaluation", "analysis"},
     {"sharing"},
     {"api"},
     {"cli"},
@@ -128,7 +130,7 @@ def test_a_room_leaves_to_others_what_is_theirs(module: Path) -> None:
             assert reader or not f"{name}.".startswith(f"{other}."), name
 
 
-@pytest.mark.parametrize("name", ["check", "eval", "queries", "reproduce", "share", "tune"])
+@pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_calls_the_api_alone(name: str) -> None:
     """Besides what it parses with: names of backends and baselines, and the schema."""
     module = PACKAGE / "cli" / f"{name}.py"
@@ -150,13 +152,7 @@ def test_every_module_begins_by_saying_in_one_line_what_it_is(module: Path) -> N
 
 
 HEAVY = {"torch", "mergekit", "transformers", "optuna", "lm_eval", "vllm", "yaml", "pydantic"}
-LIGHT = [
-    "dots_mergekit",
-    *(
-        f"dots_mergekit.cli.{name}"
-        for name in ("check", "eval", "queries", "reproduce", "share", "tune")
-    ),
-]
+LIGHT = ["dots_mergekit", *(f"dots_mergekit.cli.{name}" for name in COMMANDS)]
 
 
 @pytest.mark.parametrize("module", LIGHT)

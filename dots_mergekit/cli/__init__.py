@@ -67,12 +67,12 @@ def add_threads(group: argparse._ActionsContainer) -> None:
 
 
 @contextlib.contextmanager
-def screen(options: argparse.Namespace, kept: str) -> Iterator[Progress]:
+def screen(options: argparse.Namespace, kept: str | None = None) -> Iterator[Progress]:
     """Show the progress of a command, as loud as was asked for.
 
     Args:
         options: Of the command.
-        kept: What is not lost when the command is ended early; it is said then.
+        kept: What is not lost when the command is ended early, if anything; it is said then.
     """
     import logging
 
@@ -82,7 +82,8 @@ def screen(options: argparse.Namespace, kept: str) -> Iterator[Progress]:
         yield progress
     except KeyboardInterrupt:
         progress.close()
-        complain(f"\n{kept}; the same command goes on from there")
+        if kept is not None:
+            complain(f"\n{kept}; the same command goes on from there")
         raise
     finally:
         progress.close()
