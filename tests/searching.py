@@ -95,6 +95,7 @@ class World:
                 "weight": [0.5, 2.0],
                 "trials": 8,
                 "sampler": "random",
+                "objectives": ["consistency", "agreement"],
                 **tune,
             },
         }

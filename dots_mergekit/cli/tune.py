@@ -27,10 +27,11 @@ __all__ = ["main"]
 _DESCRIPTION = """\
 Find how much of each model to merge, from questions alone, without their answers.
 
-The models of a recipe first answer the questions by themselves: that selects the queries. Then
-merges with different λ answer them, several times each. A merge whose answers agree with each
-other, and with those of the surer source model, is a good one. The best few are asked again,
-more often, and one is chosen.
+The models of a recipe first answer the questions by themselves. Then merges with different λ read
+what these said: a merge that finds their majority answers probable, of each question the likelier
+one, is a good one. The best few answer once each, so that none is chosen that has fallen silent.
+With other objectives merges answer for themselves, several times each (--objectives
+consistency,agreement).
 
 What the search needs stands in the recipe, where mergekit ignores it; options go before it:
 

@@ -7,9 +7,11 @@ r"""What a merge is judged by, without labels: objectives, directions, and tasks
 - `perplexity` ≥ 1, minimized: exp(mean over queries of the mean negative log-likelihood of a token)
   of the prompt as the model sees it, as in the code of arXiv:2605.00610.
 - `response_perplexity` ≥ 1, minimized: the same of the model's own sampled responses.
-- `support` ∈ [0, 1], maximized: mean over queries and source models of the probability of the
-  response with which the source gave its majority answer. Nothing is generated for it.
-- `weakest_support` ∈ [0, 1], maximized: the same of the source model for which it is smallest.
+- `support` ∈ [0, 1], maximized: mean over queries of max over source models of Σ p(response), over
+  the responses that are known to give the source's majority answer: a lower bound of how probable
+  the likelier answer of the sources is. Nothing is generated for it.
+- `weakest_support` ∈ [0, 1], maximized: min over source models of the mean over queries of the same
+  sum.
 
 A new one is a function of what a model answered to each query (`answered.Answered`), and its line
 in `OBJECTIVES` and above.
@@ -107,7 +109,7 @@ OBJECTIVES: Mapping[str, Objective] = {
         asks="likelihood.response_losses",
     ),
     "support": Objective(
-        says="how probable the source models' own responses are to the model",
+        says="how probable the source models' majority answers are to the model",
         direction="maximize",
         function="answered.support",
         asks="likelihood.support_losses",

@@ -40,8 +40,9 @@ class Answered:
         tokens: Generated for all responses.
         truncated: Responses without an end within `max_tokens`.
         losses: Negative log-likelihoods, in nats, that an objective asked for: `perplexity` and
-            `response_perplexity`, each of a token in the mean; `support of NAME`, of the whole
-            response of a source model. None where there was nothing to take one of.
+            `response_perplexity`, each of a token in the mean; `support of NAME`, of any
+            of the responses that give a source model's majority answer. None where there was
+            nothing to take one of.
     """
 
     vote: Vote
@@ -79,17 +80,18 @@ def response_perplexity(answered: Sequence[Answered]) -> float:
 
 
 def support(answered: Sequence[Answered]) -> float:
-    """Give the mean over queries and source models of the probability of a source's response.
+    """Give the mean over queries of the probability of one of the sources' majority answers.
 
+    Of the source whose answer is the more probable one, by the responses that are known to give it.
     A source that gave no answer to a query counts as 0 there: nothing can support it.
     """
-    by_source = _supports(answered)
-    return sum(by_source) / len(by_source)
+    by_query = zip(*_supports(answered), strict=True)
+    return statistics.fmean(map(max, by_query))
 
 
 def weakest_support(answered: Sequence[Answered]) -> float:
-    """Give the mean over queries for the source model whose responses are least probable."""
-    return min(_supports(answered))
+    """Give the mean over queries for the source model whose answers are least probable."""
+    return min(map(sum, _supports(answered))) / len(answered)
 
 
 def supported(source: str) -> str:
@@ -97,11 +99,11 @@ def supported(source: str) -> str:
     return f"{_SUPPORT}{source}"
 
 
-def _supports(answered: Sequence[Answered]) -> list[float]:
+def _supports(answered: Sequence[Answered]) -> list[list[float]]:
+    """Give, for each source model, the probability of its answer to each query."""
     sources = [name for name in answered[0].losses if name.startswith(_SUPPORT)]
     return [
-        sum(0.0 if (loss := one.losses[name]) is None else math.exp(-loss) for one in answered)
-        / len(answered)
+        [0.0 if (loss := one.losses[name]) is None else math.exp(-loss) for one in answered]
         for name in sources
     ]
 

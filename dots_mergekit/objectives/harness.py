@@ -84,22 +84,20 @@ class LmEvalScorer:
 
     def _behind(
         self, votes: Sequence[Vote], responses: Sequence[Sequence[str]]
-    ) -> list[str | None]:
-        """Find, for each query, the first response that gave the majority answer as it is spelled.
-
-        None where nobody answered.
-        """
+    ) -> list[tuple[str, ...]]:
+        """Find, for each query, the first and the shortest response with the majority answer."""
         order, regex = self._generation.order, self._generation.regex
-        return [
-            None
-            if vote.majority is None
-            else next(
+        found = []
+        for vote, group in zip(votes, responses, strict=True):
+            same = [
                 text
                 for text in group
-                if extract_answer(text, order=order, regex=regex) == vote.majority
-            )
-            for vote, group in zip(votes, responses, strict=True)
-        ]
+                if vote.majority is not None
+                and (answer := extract_answer(text, order=order, regex=regex)) is not None
+                and (answer == vote.majority or self._equal(answer, vote.majority))
+            ]
+            found.append(tuple(dict.fromkeys([*same[:1], *sorted(same, key=len)[:1]])))
+        return found
 
     def score(
         self, recipe: Recipe, queries: Sequence[Query], *, seed: int, votes: int | None = None

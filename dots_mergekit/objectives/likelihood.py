@@ -8,6 +8,7 @@ from typing import Any
 
 from lm_eval.api.instance import Instance
 from lm_eval.api.metrics import mean
+from scipy.special import logsumexp
 
 from dots_mergekit.objectives.answered import supported
 from dots_mergekit.objectives.prompts import messages
@@ -55,24 +56,39 @@ def response_losses(sampled: Sampled) -> dict[str, list[float | None]]:
 
 
 def support_losses(sampled: Sampled) -> dict[str, list[float | None]]:
-    """Give the loss, in nats, on each source model's own response to each query, as a whole.
+    """Give the loss, in nats, on the known ways to each source model's majority answer.
 
-    None where a source gave no answer.
+    That is −log Σ p over the responses that are known to give it, each as a whole: the model gives
+    this answer with that probability at least. None where a source gave no answer.
     """
-    asked = [
-        (index, source, text)
-        for index, query in enumerate(sampled.queries)
-        for source, text in (query.responses or {}).items()
-    ]
-    pairs = [(sampled.queries[index], text) for index, _, text in asked]
+    asked = list(
+        dict.fromkeys(
+            (index, text)
+            for index, query in enumerate(sampled.queries)
+            for texts in (query.responses or {}).values()
+            for text in texts
+        )
+    )
+    pairs = [(sampled.queries[index], text) for index, text in asked]
     _, samples = run_task(sampled.lm, _ResponseLikelihood(pairs, sampled.instruction))
-    sources = dict.fromkeys(source for _, source, _ in asked)
-    losses: dict[str, list[float | None]] = {
-        supported(source): [None] * len(sampled.queries) for source in sources
+    known = {
+        pair: float(sample["log_likelihood"]) for pair, sample in zip(asked, samples, strict=True)
     }
-    for (index, source, _), sample in zip(asked, samples, strict=True):
-        losses[supported(source)][index] = -sample["log_likelihood"]
-    return losses
+    sources = dict.fromkeys(name for query in sampled.queries for name in query.responses or {})
+    return {
+        supported(source): [
+            _loss_of_any([known[index, text] for text in (query.responses or {}).get(source, ())])
+            for index, query in enumerate(sampled.queries)
+        ]
+        for source in sources
+    }
+
+
+def _loss_of_any(log_likelihoods: Sequence[float]) -> float | None:
+    """Give −log of a sum of probabilities, which rounding may have left above 1."""
+    if not log_likelihoods:
+        return None
+    return max(0.0, -float(logsumexp(log_likelihoods)))
 
 
 def _count_scored(lm: Any, context: str, continuation: str) -> int:

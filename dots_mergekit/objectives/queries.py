@@ -6,7 +6,7 @@ import gzip
 import json
 import os
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -41,8 +41,8 @@ class Query:
         consistency: Of each source model, by its short name; None until they voted.
         pseudo_label: The majority answer of the more consistent source; None as long as there
             is none.
-        responses: For each source model, by its short name, a response that gave its majority
-            answer; None until they voted.
+        responses: For each source model, by its short name, the responses that are known to give
+            its majority answer, its own and those of others; None until they voted.
     """
 
     prompt: Prompt
@@ -50,7 +50,7 @@ class Query:
     difficulty: float | None = None
     consistency: Mapping[str, float] | None = None
     pseudo_label: str | None = None
-    responses: Mapping[str, str] | None = None
+    responses: Mapping[str, Sequence[str]] | None = None
 
 
 def write_pool(path: str | os.PathLike[str], pool: Iterable[Query]) -> None:
@@ -104,7 +104,7 @@ def _require_kinds(row: Mapping[str, Any], where: str) -> None:
         (
             "responses",
             responses is None or _texts(responses),
-            "a mapping with a text for each model",
+            "a mapping with a list of texts for each model",
         ),
     ):
         if not fits:
@@ -112,7 +112,10 @@ def _require_kinds(row: Mapping[str, Any], where: str) -> None:
 
 
 def _texts(value: object) -> bool:
-    return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
+    return isinstance(value, dict) and all(
+        isinstance(texts, list) and all(isinstance(text, str) for text in texts)
+        for texts in value.values()
+    )
 
 
 def _share(value: object) -> bool:

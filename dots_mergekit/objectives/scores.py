@@ -117,13 +117,14 @@ class Poll:
     Attributes:
         votes: The votes on each query, in the order of the queries.
         tokens: Generated for it; None where that is not known.
-        responses: For each query the first response that gave the majority answer, None where
-            there is none; empty where the scorer does not say.
+        responses: For each query the first and the shortest response that gave the majority
+            answer, one if they are the same, none where nobody answered; empty where the scorer
+            does not say.
     """
 
     votes: Sequence[Vote]
     tokens: float | None = None
-    responses: Sequence[str | None] = ()
+    responses: Sequence[Sequence[str]] = ()
 
 
 class Scorer(Protocol):

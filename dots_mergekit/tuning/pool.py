@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
+from dots_mergekit.answers.equivalence import Equivalence, plain_equal
 from dots_mergekit.answers.vote import Vote
 from dots_mergekit.errors import DotsError
 from dots_mergekit.objectives.queries import Prompt, Query
@@ -54,9 +55,10 @@ class PoolSettings(Section):
     split: str | None = Field(default=None, min_length=1)
     """The split of a Hugging Face dataset; needed where it has several."""
     size: int = Field(default=64, ge=1)
-    """Queries in the pool; `selection: all` passes over it."""
+    """Queries in the pool, 256 where trials need no answers; `selection: all` passes over it."""
     selection: Annotated[str, OneOf(POOL_SELECTIONS, "selection")] = "difficulty"
-    """How the pool is chosen: `difficulty` as in the paper, `random`, or `all`."""
+    """How the pool is chosen: by `difficulty` as in the paper; at `random`, which is the default
+    where trials need no answers; or `all`."""
     candidates: int | None = Field(default=None, ge=1)
     """How many queries, drawn at random, the sources vote on before the pool is chosen by
     difficulty; four times `size` where nothing is said."""
@@ -114,7 +116,8 @@ def select_pool(
     candidates: Sequence[Query],
     votes: Mapping[str, Sequence[Vote]],
     settings: PoolSettings,
-    responses: Mapping[str, Sequence[str | None]] | None = None,
+    responses: Mapping[str, Sequence[Sequence[str]]] | None = None,
+    equal: Equivalence = plain_equal,
 ) -> list[Query]:
     """Judge each candidate by the votes of the source models, and choose the pool.
 
@@ -127,7 +130,8 @@ def select_pool(
         candidates: What `load_candidates` gave.
         votes: For each source model, in the recipe's order, its votes on the candidates.
         settings: How to choose.
-        responses: For each source model, its response to each candidate, as in `scores.Poll`.
+        responses: For each source model, its responses to each candidate, as in `scores.Poll`.
+        equal: Decides which answers are the same.
 
     Returns:
         The pool in the order of the candidates, with difficulty, consistencies, pseudo-label and
@@ -141,7 +145,7 @@ def select_pool(
     judged = [
         replace(
             _judged(query, {name: listed[index] for name, listed in votes.items()}),
-            responses=_said(responses, index),
+            responses=_known_ways(responses, votes, index, equal) if responses else None,
         )
         for index, query in enumerate(candidates)
     ]
@@ -200,14 +204,32 @@ def _judged(query: Query, votes: Mapping[str, Vote]) -> Query:
     )
 
 
-def _said(
-    responses: Mapping[str, Sequence[str | None]] | None, index: int
-) -> dict[str, str] | None:
-    """Give the sources' responses to a candidate, where they have some."""
-    if not responses:
-        return None
-    said = {name: listed[index] for name, listed in responses.items() if listed}
-    return {name: text for name, text in said.items() if text is not None}
+def _known_ways(
+    responses: Mapping[str, Sequence[Sequence[str]]],
+    votes: Mapping[str, Sequence[Vote]],
+    index: int,
+    equal: Equivalence,
+) -> dict[str, list[str]]:
+    """Give the responses that are known to give each source's majority answer to a candidate.
+
+    Where sources give the same answer, the responses of one are ways to that of the other, too.
+    """
+    answers = {
+        name: answer
+        for name, listed in votes.items()
+        if responses.get(name) and (answer := listed[index].majority) is not None
+    }
+    return {
+        name: list(
+            dict.fromkeys(
+                text
+                for other, theirs in answers.items()
+                if other == name or equal(*sorted((answer, theirs)))
+                for text in responses[other][index]
+            )
+        )
+        for name, answer in answers.items()
+    }
 
 
 def _all_too_hard(

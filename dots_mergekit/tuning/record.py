@@ -15,7 +15,7 @@ from dots_mergekit.foreign import read_json
 __all__ = ["Record", "read_record"]
 
 # Of the files of a study; one of another format is not gone on with.
-_FORMAT = 3
+_FORMAT = 4
 
 
 @dataclass(frozen=True)

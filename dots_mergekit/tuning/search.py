@@ -12,6 +12,7 @@ from dataclasses import asdict
 
 import optuna
 
+from dots_mergekit.answers.equivalence import MathEquivalence
 from dots_mergekit.errors import DotsError, EngineError, NonFiniteError
 from dots_mergekit.objectives.prompts import TooLongError
 from dots_mergekit.objectives.queries import Query, read_pool, write_pool
@@ -149,7 +150,8 @@ def _select_queries(study: Study, scorer: Callable[[], Scorer], progress: Progre
             polls = _source_votes(study, scorer, candidates, progress).polls
         votes = {name: polls[name].votes for name in study.recipe.sources}
         said = {name: polls[name].responses for name in study.recipe.sources}
-        pool = select_pool(candidates, votes, settings, said)
+        with MathEquivalence() as equal:
+            pool = select_pool(candidates, votes, settings, said, equal)
         require_choosable(pool)
         for message in one_answer(pool):
             progress.note(message)
@@ -199,7 +201,7 @@ def _source_votes(
                 poll = insist(ask, progress)
             except NonFiniteError as error:
                 raise DotsError(f"the source model {name} cannot be asked: {error}") from error
-            seconds, said = time.monotonic() - began, tuple(poll.responses)
+            seconds, said = time.monotonic() - began, tuple(map(tuple, poll.responses))
             kept.keep(name, SourcePoll(tuple(poll.votes), seconds, poll.tokens, said))
             share = sum(vote.share for vote in poll.votes) / max(1, len(poll.votes))
             progress.advance(f"{name}: consistency {share:.3f} on {len(poll.votes)} candidates")

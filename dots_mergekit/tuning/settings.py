@@ -34,8 +34,6 @@ from dots_mergekit.tuning.samplers import SAMPLERS
 from dots_mergekit.tuning.sources import has_column
 
 __all__ = [
-    "DEFAULT_OBJECTIVES",
-    "DEFAULT_PICK",
     "DENSITY_STEP",
     "Range",
     "Settings",
@@ -44,11 +42,14 @@ __all__ = [
     "recipe_schema",
 ]
 
-DEFAULT_OBJECTIVES = ("consistency", "agreement")
-DEFAULT_PICK = "consistency+agreement"
+_DEFAULT_OBJECTIVES = ("support", "weakest_support")
 
 # Where nothing is said, the first of these that the objectives allow; the last one always works.
-_DEFAULT_PICKS = (DEFAULT_PICK, "support", "knee")
+_DEFAULT_PICKS = ("support", "consistency+agreement", "knee")
+
+# The pool where trials need no answers: all that the sources are asked. To ask them costs as much
+# as to select a quarter of it by difficulty.
+_POOL_WITHOUT_ANSWERS = {"size": 256, "selection": "random"}
 
 DENSITY_STEP = 0.05
 """Densities are searched in these steps, so that few selections serve many trials."""
@@ -137,11 +138,11 @@ class Settings(Generation):
     0.05; the recipe's own where nothing is said."""
     objectives: Annotated[
         tuple[Annotated[str, OneOf(DIRECTIONS, "objective")], ...], BeforeValidator(as_tuple)
-    ] = DEFAULT_OBJECTIVES
+    ] = _DEFAULT_OBJECTIVES
     """What a merge is scored by, two or three of them."""
     pick: Annotated[str, OneOf(RULES, "pick rule")] = Field(default=None, validate_default=True)
-    """The rule that chooses one point; where nothing is said, the first of consistency+agreement,
-    support and knee that the objectives allow."""
+    """The rule that chooses one point; where nothing is said, the first of support,
+    consistency+agreement and knee that the objectives allow."""
     budget: str | None = None
     """How much may be spent before the choice is made: tokens that are generated (`200k tokens`)
     or time (`90 minutes`, `2 h`), source models, trials and second look together."""
@@ -192,10 +193,22 @@ class Settings(Generation):
 
     @model_validator(mode="before")
     @classmethod
-    def _as_many_as_the_budget_pays_for(cls, given: Any) -> Any:
-        if isinstance(given, Mapping) and given.get("budget") and "trials" not in given:
-            return {**given, "trials": _TRIALS_IN_A_BUDGET}
-        return given
+    def _defaults_that_follow_from_others(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        found = dict(given)
+        if found.get("budget") and "trials" not in found:
+            found["trials"] = _TRIALS_IN_A_BUDGET
+        queries = found.get("queries")
+        if isinstance(queries, str):
+            queries = {"source": queries}
+        if (
+            isinstance(queries, Mapping)
+            and not {"selection", "candidates"} & set(queries)
+            and not _need_answers(found.get("objectives", _DEFAULT_OBJECTIVES))
+        ):
+            found["queries"] = {**_POOL_WITHOUT_ANSWERS, **queries}
+        return found
 
     @field_validator("weight")
     @classmethod
@@ -252,7 +265,7 @@ class Settings(Generation):
     @property
     def spoken(self) -> bool:
         """Whether a trial needs answers; likelihoods alone need none."""
-        return any(OBJECTIVES[name].needs_votes for name in self.objectives)
+        return _need_answers(self.objectives)
 
     @property
     def second_votes(self) -> int:
@@ -285,6 +298,15 @@ class Settings(Generation):
         if isinstance(found, list):
             raise RecipeError("\n".join(found))
         return found
+
+
+def _need_answers(objectives: Any) -> bool:
+    """Say whether objectives need answers, names that are none among them."""
+    names = objectives if isinstance(objectives, list | tuple) else ()
+    return any(
+        not isinstance(name, str) or name not in OBJECTIVES or OBJECTIVES[name].needs_votes
+        for name in names
+    )
 
 
 def mistakes(recipe: Recipe) -> list[str]:

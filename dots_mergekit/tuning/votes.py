@@ -24,13 +24,13 @@ class SourcePoll:
         votes: On each candidate, in order.
         seconds: Wall-clock time of it.
         tokens: Generated for it; None where the scorer did not say.
-        responses: For each candidate one that gave the majority answer, as in `scores.Poll`.
+        responses: For each candidate, those with the majority answer that `scores.Poll` keeps.
     """
 
     votes: tuple[Vote, ...]
     seconds: float
     tokens: float | None
-    responses: tuple[str | None, ...] = ()
+    responses: tuple[tuple[str, ...], ...] = ()
 
 
 class SourceVotes:
@@ -80,9 +80,10 @@ class SourceVotes:
 
 
 def _poll(votes: Any, seconds: float, tokens: float | None, responses: Any) -> SourcePoll:
-    _require(all(isinstance(text, str | None) for text in responses), responses)
+    said = tuple(map(tuple, responses))
+    _require(all(isinstance(text, str) for group in said for text in group), responses)
     _require(isinstance(seconds, int | float) and isinstance(tokens, int | float | None), seconds)
-    return SourcePoll(tuple(map(vote_of, votes)), seconds, tokens, tuple(responses))
+    return SourcePoll(tuple(map(vote_of, votes)), seconds, tokens, said)
 
 
 def vote_of(kept: Mapping[str, Any]) -> Vote:

@@ -9,14 +9,14 @@ best unasked grid point.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
-from worlds import World, agreements, consistencies, pseudo_labels
+from worlds import World, agreements, consistencies, majorities, pseudo_labels
 
 __all__ = ["Box", "Policy", "Run", "run"]
 
@@ -56,17 +56,21 @@ class Policy:
     Attributes:
         box: Where.
         candidates: Queries that the sources answer.
-        source_votes: How often each source answers each of them.
+        source_votes: How often each source answers each of them; 0 where nobody asks.
         size: Queries of the pool.
         selection: How the pool is chosen among the candidates: by difficulty, as the package does,
             or the first ones of a random order.
-        screen: Order points by how likely the sources' majority responses are to them: the sum
-            over the sources, or the likelier; `all` candidates are used, or the pool's alone.
+        screen: Order points by how likely the sources' majority answers are to them. `support`,
+            as in the package: of the likelier answer, by the first and the shortest response of
+            each source that gave it. By the first response of each source alone: `sum` over the
+            sources; the `likelier` one; that of the `surer` source. `all` candidates are used, or
+            the pool's alone.
         screened: How many of the best so found may be asked; None is all of them.
         trials: How many points are asked; None asks all that are left.
         votes: How often each query is asked at each point.
-        rule: What chooses: a plain objective, their sum, their sum smoothed by a surrogate, or the
-            screen's own order.
+        rule: What chooses: a plain objective, their sum, their sum smoothed by a surrogate, the
+            screen's own order, or the share of answers that the next points of the grid give, too
+            (AdaMMS, arXiv:2503.23733).
         confirm: How many of the best are asked again.
         confirm_votes: How often.
         fresh: Ask them other queries than those of the search, as far as there are some.
@@ -79,12 +83,12 @@ class Policy:
     source_votes: int = 5
     size: int = 64
     selection: Literal["difficulty", "random"] = "difficulty"
-    screen: Literal["sum", "max"] | None = None
+    screen: Literal["support", "sum", "likelier", "surer"] | None = None
     screen_on: Literal["all", "pool"] = "all"
     screened: int | None = None
     trials: int | None = 40
     votes: int = 7
-    rule: Literal["sum", "consistency", "agreement", "smooth", "screen"] = "sum"
+    rule: Literal["sum", "consistency", "agreement", "smooth", "screen", "neighbours"] = "sum"
     confirm: int = 3
     confirm_votes: int = 20
     fresh: bool = False
@@ -113,15 +117,19 @@ class _Pool:
     Attributes:
         queries: Their numbers, N.
         labels: Pseudo-labels, N.
+        surer: Which source is surer of its answer, N.
         rest: Candidates that are not in the pool.
-        rest_labels: Theirs.
+        rest_labels: Their pseudo-labels.
+        rest_surer: Which source is surer of its answer to them.
         tokens: What the sources' votes cost.
     """
 
     queries: Array
     labels: Array
+    surer: Array
     rest: Array
     rest_labels: Array
+    rest_surer: Array
     tokens: int
 
 
@@ -134,11 +142,13 @@ def run(policy: Policy, world: World, seed: int) -> Run:
     generated, read = pool.tokens, 0
     points = policy.box.of(world)
     if policy.screen is not None:
-        on = np.r_[pool.queries, pool.rest] if policy.screen_on == "all" else pool.queries
-        likely, each = _likelihoods(world, policy.screen, on)
+        on, surer = pool.queries, pool.surer
+        if policy.screen_on == "all":
+            on, surer = np.r_[on, pool.rest], np.r_[surer, pool.rest_surer]
+        likely, each = _likelihoods(world, policy.screen, on, surer)
         read = each * len(points)
         points = points[np.argsort(-likely[points], kind="stable")][: policy.screened]
-    if policy.rule == "screen":
+    if policy.rule == "screen" or policy.trials == 0:
         return Run(int(points[0]), generated, read)
     asked = _Asked(world, pool.queries, pool.labels, order[: policy.votes])
     tried = _search(points, asked, policy, rng)
@@ -167,7 +177,12 @@ def _select(policy: Policy, world: World, order: Array, rng: np.random.Generator
     density = float(world.settings["pool_density"])
     alone = [world.point(1, 0, density), world.point(0, 1, density)]
     place = np.ix_(candidates, order[: policy.source_votes])
-    labels, difficulty = pseudo_labels([world.answers[point][place] for point in alone])
+    if not policy.source_votes:  # nobody asks the sources
+        nobody = np.zeros(len(candidates), int)
+        return _Pool(candidates, nobody - 1, nobody, candidates[:0], nobody[:0], nobody[:0], 0)
+    polls = [world.answers[point][place] for point in alone]
+    labels, difficulty = pseudo_labels(polls)
+    surer = np.argmax([majorities(poll)[1] for poll in polls], 0)
     tokens = sum(int(world.tokens[point][place].sum(dtype=int)) for point in alone)
     if policy.selection == "random":
         taken = np.arange(len(candidates))[: policy.size]
@@ -180,25 +195,58 @@ def _select(policy: Policy, world: World, order: Array, rng: np.random.Generator
             rng.permutation(usable[half:])[: policy.size - policy.size // 2],
         ]
     rest = np.setdiff1d(np.arange(len(candidates)), taken)
-    return _Pool(candidates[taken], labels[taken], candidates[rest], labels[rest], tokens)
+    return _Pool(
+        candidates[taken], labels[taken], surer[taken],
+        candidates[rest], labels[rest], surer[rest], tokens,
+    )  # fmt: skip
 
 
-def _likelihoods(world: World, how: str, queries: Array) -> tuple[Array, int]:
-    """Give, for each point, the mean over queries of the probability of the sources' responses.
+def _likelihoods(world: World, how: str, queries: Array, surer: Array) -> tuple[Array, int]:
+    """Give, for each point, the mean over queries of how probable the sources' answers are to it.
 
     Returns:
         The means [P], and the tokens that are read for one point.
     """
-    found, tokens = [], 0
+    sources = list(world.sources.values())
+    majority = [_majorities_alone(world, source)[queries] for source in range(len(sources))]
+    used = np.stack([numbers[queries, 0] for numbers in sources])  # source, query, first/shortest
+    if how != "support":
+        used = used[..., :1]
+    # Of equal responses the first counts: which source gave it does not matter.
+    flat = used.transpose(1, 0, 2).reshape(len(queries), -1)
+    new = np.array([[k >= 0 and k not in row[:i] for i, k in enumerate(row)] for row in flat])
     lengths = np.array([one["tokens"] for one in world.kept])
-    for numbers in world.sources.values():
-        first = numbers[queries, 0, 0]
-        loss = np.where(first >= 0, world.kept_loss[:, np.maximum(first, 0), 3], math.inf)
-        found.append(np.exp(-loss))
-        tokens += int(lengths[first[first >= 0]].sum())
-    both = np.stack(found)
-    combined = both.sum(0) if how == "sum" else both.max(0)
-    return combined.mean(1), tokens
+    tokens = int(lengths[flat[new]].sum())
+    probable = np.where(flat >= 0, np.exp(-world.kept_loss[:, np.maximum(flat, 0), 3]), 0.0)
+    each = used.shape[2]
+    by_source = [probable[..., i * each : (i + 1) * each] for i in range(len(sources))]
+    if how == "support":
+        ways = [probable * new * same for same in _same_answer(majority, each)]
+        found = np.max([np.minimum(1.0, way.sum(-1)) for way in ways], 0)
+    else:
+        first = np.stack([one[..., 0] for one in by_source])
+        found = {
+            "sum": lambda: first.sum(0),
+            "likelier": lambda: first.max(0),
+            "surer": lambda: np.take_along_axis(first, surer[None, None], 0)[0],
+        }[how]()
+    return found.mean(1), tokens
+
+
+def _majorities_alone(world: World, source: int) -> Array:
+    """Give the majority answer of a source alone to each query, by all its votes."""
+    weights = (1, 0) if source == 0 else (0, 1)
+    point = world.point(*weights, float(world.settings["pool_density"]))
+    found: Array = majorities(world.answers[point])[0]
+    return found
+
+
+def _same_answer(majority: Sequence[Array], each: int) -> list[Array]:
+    """Say for each source, query and response whether the response gives the source's answer."""
+    return [
+        np.repeat(np.stack([own == other for other in majority], 1), each, axis=1)
+        for own in majority
+    ]
 
 
 class _Asked:
@@ -211,10 +259,13 @@ class _Asked:
         self.agreement = agreements(answers, labels)
         self.no_answer = (answers < 0).mean((1, 2))
         self.tokens = world.tokens[place].sum((1, 2), dtype=int)
+        self._answers, self._places = answers, world.places
         self._features = np.c_[np.log(world.places[:, :2] + _OFFSET), world.places[:, 2]]
 
     def merits(self, points: Array, rule: str) -> Array:
         """Give what a rule prefers, higher is better."""
+        if rule == "neighbours":
+            return self._like_neighbours(points)
         plain: Mapping[str, Array] = {
             "sum": self.consistency + self.agreement,
             "consistency": self.consistency,
@@ -223,6 +274,15 @@ class _Asked:
         if rule != "smooth":
             return plain[rule][points]
         return self.smoothed(points, points)[0]
+
+    def _like_neighbours(self, points: Array) -> Array:
+        """Give the share of first answers that the next points in λ give, too."""
+        first, places = self._answers[points][..., 0], self._places[points].T
+        steps = np.stack([np.unique(axis, return_inverse=True)[1] for axis in places])
+        apart = np.abs(steps[:, :, None] - steps[:, None]).sum(0)
+        same = ((first[:, None] == first[None]) & (first[:, None] >= 0)).mean(-1)
+        found: Array = np.where(apart == 1, same, 0.0).sum(1) / np.maximum(1, (apart == 1).sum(1))
+        return found
 
     def smoothed(self, known: Array, at: Array) -> tuple[Array, Array]:
         """Give mean and standard deviation of a Gaussian process for the sum, at points."""

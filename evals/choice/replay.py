@@ -20,38 +20,66 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from policies import Box, Policy, run
 from worlds import World, read
 
 from dots_mergekit.messages import markdown_table
 
+# Okabe and Ito's: told apart by everybody, in print, too.
+_COLORS = ("#D55E00", "#0072B2", "#009E73")
+
 # The halves of the test questions that labels are taken from.
 _HALVES = 20
 
 _PAPER_BOX = Box((0.5, 2.0), (0.5, 2.0), (0.3,))
 _PAPER = Policy(box=_PAPER_BOX, trials=None, charged=100, rule="consistency", confirm=0)
-_DEFAULT = Policy(box=_PAPER_BOX, trials=None, charged=40)
-_SCREEN = Policy(screen="sum", rule="screen", selection="random")
+_VOTES = Policy(box=_PAPER_BOX, trials=None, charged=40)
+_SUPPORT = Policy(screen="support", rule="screen", selection="random", candidates=128)
 
 POLICIES: Mapping[str, Policy] = {
-    "paper": _PAPER,
-    "default": _DEFAULT,
-    "default, every λ and density": replace(_DEFAULT, box=Box(), charged=None, trials=40),
-    "16 asked, smooth": Policy(trials=16, rule="smooth", confirm=0),
-    "screen, 64 candidates": replace(_SCREEN, candidates=64),
-    "screen, 128": replace(_SCREEN, candidates=128),
-    "screen, 192": replace(_SCREEN, candidates=192),
-    "screen by the larger, 128": replace(_SCREEN, candidates=128, screen="max"),
-    "screen, 128, the paper's range": replace(_SCREEN, candidates=128, box=_PAPER_BOX),
-    "screen, 128, best 8 asked": replace(
-        _SCREEN, candidates=128, screened=8, trials=8, rule="sum", confirm=0
+    "(1, 1), density 0.3": Policy(box=Box((1, 1), (1, 1), (0.3,)), source_votes=0, trials=0),
+    "AdaMMS: agreement of neighbours": Policy(
+        box=Box(densities=(0.3,)), candidates=100, size=100, source_votes=0, selection="random",
+        trials=None, votes=1, rule="neighbours", confirm=0,
     ),
-    "screen, 128, best 4 asked elsewhere": replace(
-        _SCREEN, candidates=128, screened=4, trials=4, votes=1, rule="sum", confirm=4,
-        confirm_votes=4, fresh=True,
+    "paper": _PAPER,
+    "votes": _VOTES,
+    "votes, every λ and density": replace(_VOTES, box=Box(), charged=None, trials=40),
+    "16 asked, smooth": Policy(trials=16, rule="smooth", confirm=0),
+    "sum, 128 candidates": replace(_SUPPORT, screen="sum"),
+    "likelier, 128": replace(_SUPPORT, screen="likelier"),
+    "surer, 128": replace(_SUPPORT, screen="surer"),
+    "support, 64": replace(_SUPPORT, candidates=64),
+    "support, 128": _SUPPORT,
+    "support, 192": replace(_SUPPORT, candidates=192),
+    "support, 192, the paper's range": replace(_SUPPORT, candidates=192, box=_PAPER_BOX),
+    "support, 192, the paper's λ": replace(
+        _SUPPORT, candidates=192, box=replace(_PAPER_BOX, densities=Box().densities)
+    ),
+    "support, 192, density 0.3": replace(_SUPPORT, candidates=192, box=Box(densities=(0.3,))),
+    "support, 128, best 8 asked": replace(_SUPPORT, screened=8, trials=8, rule="sum", confirm=0),
+    "support, 128, best 4 asked elsewhere": replace(
+        _SUPPORT, screened=4, trials=4, votes=1, rule="sum", confirm=4, confirm_votes=4, fresh=True
     ),
 }  # fmt: skip
+
+CURVES: Mapping[str, Sequence[Policy]] = {
+    "the paper's protocol": [
+        *(replace(_PAPER, trials=trials, charged=None) for trials in (3, 6, 10)),
+        *(replace(_PAPER, charged=trials) for trials in (25, 50, 100)),
+    ],
+    "votes: consistency + agreement": [
+        *(replace(_VOTES, trials=trials, charged=None) for trials in (3, 6, 10)),
+        *(replace(_VOTES, charged=trials) for trials in (20, 40, 80)),
+    ],
+    "support": [
+        replace(_SUPPORT, candidates=size, box=replace(_PAPER_BOX, densities=Box().densities))
+        for size in (16, 32, 64, 96, 128, 192)
+    ],
+}
+"""Ways to search, each at several costs."""
 
 
 @dataclass(frozen=True)
@@ -115,15 +143,40 @@ def row(name: str, regrets: Regrets) -> tuple[str, ...]:
     return tuple(cells)
 
 
+def draw(worlds: Sequence[World], runs: int, path: Path) -> None:
+    """Draw regret against tokens, mean and 95th percentile, a panel for each world."""
+    figure = Figure(figsize=(4.2 * len(worlds), 3.6), layout="constrained")
+    panels = figure.subplots(1, len(worlds), sharey=True, squeeze=False)[0]
+    for panel, world in zip(panels, worlds, strict=True):
+        for (name, policies), color, mark in zip(CURVES.items(), _COLORS, "so^", strict=True):
+            found = [replayed(policy, world, runs) for policy in policies]
+            shares = [100 * statistics.fmean(regrets.shares) for regrets in found]
+            means = [statistics.fmean(regrets.labels) for regrets in found]
+            high = [float(np.percentile(regrets.labels, 95)) for regrets in found]
+            panel.plot(shares, means, mark + "-", color=color, label=name)
+            panel.plot(shares, high, mark + ":", color=color, alpha=0.6, markersize=4)
+        panel.axhline(0, color="gray", linewidth=0.8)
+        panel.set(xscale="log", title=world.name, xlabel="tokens, % of the paper's protocol")
+    panels[0].set_ylabel("regret against labels, points\n(dotted: 95th percentile)")
+    panels[0].legend(fontsize=8)
+    figure.savefig(path, dpi=150)
+
+
 def main() -> None:
-    """Print a table for each world."""
+    """Print a table for each world, or draw the trade-off."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("worlds", type=Path, nargs="+")
     parser.add_argument("--runs", type=int, default=45)
     parser.add_argument("--policies", nargs="*", default=list(POLICIES), choices=list(POLICIES))
+    parser.add_argument(
+        "--draw", type=Path, metavar="PNG", help="draw regret against tokens instead"
+    )
     options = parser.parse_args()
+    if options.draw is not None:
+        draw([read(path) for path in options.worlds], options.runs, options.draw)
+        return
     for path in options.worlds:
         world, begun = read(path), time.perf_counter()
         accuracy = world.accuracy.mean(1)

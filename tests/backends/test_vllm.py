@@ -160,8 +160,8 @@ def test_likelihoods_are_those_of_the_hugging_face_backend(model: LiveVllmModel)
     from dots_mergekit.backends.huggingface import open_model
 
     said = [
-        replace(POOL[0], responses={"sft": "#### 19", "rlvr": "2+7=9 1+0=1 #### 19"}),
-        replace(POOL[5], responses={"sft": "#### acbd"}),
+        replace(POOL[0], responses={"sft": ["#### 19"], "rlvr": ["2+7=9 1+0=1 #### 19"]}),
+        replace(POOL[5], responses={"sft": ["#### acbd"]}),
     ]
     names = ("perplexity", "support", "weakest_support")
     with LmEvalScorer(model, SAMPLED, names) as scorer:

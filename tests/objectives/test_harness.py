@@ -172,8 +172,8 @@ def test_objectives_are_those_asked_for_and_votes_may_be_more() -> None:
 
 
 SPOKEN = [
-    Query("1+1?", responses={"sft": "#### 2", "rlvr": "1+1=2 #### 2"}),
-    Query("2+2?", responses={"rlvr": "2+2=4 #### 4"}),
+    Query("1+1?", responses={"sft": ["#### 2"], "rlvr": ["1+1=2 #### 2", "#### 2"]}),
+    Query("2+2?", responses={"rlvr": ["2+2=4 #### 4"]}),
     Query("3+3?"),
 ]
 
@@ -193,10 +193,10 @@ def test_support_is_the_probability_of_the_sources_own_responses(real: Swappable
             logs = lm.model(tokens).logits.float().log_softmax(-1)[0, start - 1 : -1]
         return math.exp(float(logs.gather(1, tokens[0, start:, None]).sum()))
 
-    sft = probability("1+1?", "#### 2") / 3
-    rlvr = (probability("1+1?", "1+1=2 #### 2") + probability("2+2?", "2+2=4 #### 4")) / 3
-    assert found.objectives["support"] == pytest.approx((sft + rlvr) / 2, rel=0.05)
-    assert found.objectives["weakest_support"] == pytest.approx(min(sft, rlvr), rel=0.05)
+    short, long = probability("1+1?", "#### 2"), probability("1+1?", "1+1=2 #### 2")
+    other = probability("2+2?", "2+2=4 #### 4")
+    assert found.objectives["support"] == pytest.approx((short + long + other) / 3, rel=0.05)
+    assert found.objectives["weakest_support"] == pytest.approx(short / 3, rel=0.05)
     assert found.details["tokens"] == 0
     assert "no_answer_rate" not in found.details
     names = {"support of sft", "support of rlvr"}
@@ -210,7 +210,7 @@ def test_support_with_votes_asked_for_has_both() -> None:
     found = scorer(Fixed(lm), ["support", "weakest_support"]).score(
         recipe("a"), SPOKEN, seed=1, votes=2
     )
-    assert found.objectives["weakest_support"] == pytest.approx(2 * math.exp(-2 * 12) / 3)
+    assert found.objectives["weakest_support"] == pytest.approx(math.exp(-12) / 3)
     assert found.details["no_answer_rate"] == 0
     assert found.details["tokens"] == 3 * 2 * 7
 
@@ -221,12 +221,14 @@ def test_support_without_responses_is_refused() -> None:
         made.score(recipe("a"), POOL, seed=1)
 
 
-def test_a_poll_tells_a_response_behind_each_majority() -> None:
-    """The first with that answer as it is spelled, whatever else was said; None where none is."""
-    lm = Script("so #### 1", "#### 2", "or #### 2", "...", "...", "...", "#### 9", "#### 9", "9")
+def test_a_poll_tells_the_responses_behind_each_majority() -> None:
+    """The first and the shortest with that answer, whatever else was said."""
+    lm = Script(
+        "so #### 1", "#### 2", "or #### 2", "...", "...", "...", "so #### 9", "#### 9.0", "9"
+    )
     poll = scorer(Fixed(lm)).votes(recipe("a"), POOL, 3, seed=0)
     assert [vote.majority for vote in poll.votes] == ["2", None, "9"]
-    assert poll.responses == ["#### 2", None, "#### 9"]
+    assert poll.responses == [("#### 2",), (), ("so #### 9", "#### 9.0")]
 
 
 def test_votes_come_in_the_order_of_the_queries() -> None:

@@ -291,9 +291,16 @@ def test_when_all_are_too_hard_the_message_says_how_many_fell_where() -> None:
 def test_a_pool_keeps_what_the_sources_said() -> None:
     candidates = [Query("1?"), Query("2?")]
     votes = {name: [vote(3, answer="a"), vote(2, answer="b")] for name in ("sft", "rlvr")}
-    said: dict[str, list[str | None]] = {"sft": ["so a", "so b"], "rlvr": ["a!", None]}
+    votes["rlvr"][1] = vote(2, answer="c")
+    said: dict[str, list[tuple[str, ...]]] = {
+        "sft": [("it is so a", "so a"), ("so b",)],
+        "rlvr": [("a!", "so a"), ()],
+    }
     pool = select_pool(candidates, votes, PoolSettings(source="-", selection="all"), said)
-    assert [query.responses for query in pool] == [{"sft": "so a", "rlvr": "a!"}, {"sft": "so b"}]
+    assert [query.responses for query in pool] == [
+        {"sft": ["it is so a", "so a", "a!"], "rlvr": ["it is so a", "so a", "a!"]},
+        {"sft": ["so b"], "rlvr": []},
+    ], "where both give the same answer, all are ways to it"
     assert select_pool(candidates, votes, PoolSettings(source="-"))[0].responses is None
 
 

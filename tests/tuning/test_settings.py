@@ -19,7 +19,7 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"trails": 3}, r"line 20: tune\.trails: unknown key; did you mean `trials`"),
+        ({"trails": 3}, r"line 23: tune\.trails: unknown key; did you mean `trials`"),
         (
             {"queries": None},
             r"tune\.queries: this is missing: where the questions come from: a file",
