@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import huggingface_hub
 from mergekit.architecture import get_architecture_info
 from mergekit.common import ModelReference
 from mergekit.config import MergeConfiguration
@@ -113,6 +114,7 @@ def write_merge(
         )
         try:
             with _only_logged() as logged:
+                _fetch_words(config)
                 run_merge(config, os.fspath(new), options, config_source=recipe.text)
         except DotsError:
             raise
@@ -120,6 +122,18 @@ def write_merge(
             raise _refused(recipe, folder, error) from error
         for unsaid in filter(_is_full, logged):
             raise _refused(recipe, folder, unsaid) from unsaid
+
+
+def _fetch_words(config: MergeConfiguration) -> None:
+    """Fetch what mergekit copies of a tokenizer where it is there, but does not fetch itself."""
+    for model in config.referenced_models():
+        path = model.model.path
+        if not os.path.exists(path):
+            huggingface_hub.snapshot_download(
+                path,
+                revision=model.model.revision,
+                allow_patterns=["chat_template.jinja", "merges.txt"],
+            )
 
 
 # No room on the device, in the quota, or in a file; a device that became read-only.
