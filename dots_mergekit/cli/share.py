@@ -53,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             options.repository,
             study=options.study,
             results=options.results,
+            analysis=options.analysis,
             license=options.license,
             with_queries=options.with_queries,
             private=options.private,
@@ -81,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     add = evidence.add_argument
     add("--study", metavar="DIR", help="of the search that found its λ: the front, the cost")
     add("--results", metavar="DIR", help="of dots-eval: the table of scores")
+    add("--analysis", metavar="FILE", help="analysis.json of dots-analyze: how the models differ")
     add("--with-queries", action="store_true", help="put the texts of the study's queries beside"
         " the card")  # fmt: skip
     add("--license", metavar="ID", help="in place of the one that all sources have, as apache-2.0")

@@ -20,7 +20,7 @@ from dots_mergekit.recipe.places import with_paths
 from dots_mergekit.sharing.hashes import TensorHash, file_hash, hash_tensors, stored_tensors
 from dots_mergekit.sharing.hub import download
 from dots_mergekit.sharing.record import RECIPE, MergeRecord, read_merge_record, versions_here
-from dots_mergekit.sharing.sources import known_places, named_models
+from dots_mergekit.sharing.sources import known_places, named_models, on_disk
 from dots_mergekit.tuning.again import choose_again, recorded
 
 __all__ = ["Reproduction", "reproduce"]
@@ -180,7 +180,7 @@ def _require_choice(study: Path, recipe: Recipe) -> None:
         rule = recorded(study).settings.pick
         shutil.copytree(study, copy)
         best = choose_again(copy, rule).best
-    if recognize(best) != recognize(recipe):
+    if recognize(on_disk(best)) != recognize(recipe):
         raise DotsError(
             f"the choice of {study} is not what was merged: `{rule}` chooses λ {best.weights()}, "
             f"the merge has {recipe.weights()}"

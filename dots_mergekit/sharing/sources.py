@@ -15,19 +15,35 @@ from huggingface_hub.repocard import metadata_load
 
 from dots_mergekit.errors import DotsError
 from dots_mergekit.files import write_text
-from dots_mergekit.foreign import is_file, is_folder, read_json
+from dots_mergekit.foreign import is_file, is_folder, read_json, read_text
 from dots_mergekit.messages import shortest_ends
 from dots_mergekit.recipe import Recipe
-from dots_mergekit.recipe.places import reference
+from dots_mergekit.recipe.places import reference, with_paths
+from dots_mergekit.sharing.citations import entries_in
 from dots_mergekit.sharing.hashes import content_hash, hash_files
 
-__all__ = ["PLACES", "Source", "keep_places", "known_places", "named_models", "sources_of"]
+__all__ = [
+    "CARD",
+    "PLACES",
+    "Source",
+    "keep_places",
+    "known_places",
+    "named_models",
+    "on_disk",
+    "sources_of",
+]
+
+CARD = "README.md"
+"""A model's card."""
 
 PLACES = Path(".cache", "dots-mergekit", "places.json")
 """Where the models of a merge lie on this machine: in the merge's folder, and never uploaded."""
 
 # How the Hub's client keeps a model.
 _CACHED = re.compile(r"models--(?P<owner>.+?)--(?P<name>.+)/snapshots/(?P<revision>[0-9a-f]{40})")
+
+# One of these is in every model, adapter or tokenizer.
+_TELLING = ("config.json", "adapter_config.json", "tokenizer_config.json")
 
 _HUB_SECONDS = 10.0
 
@@ -44,6 +60,7 @@ class Source:
         files: SHA-256 of its files, by name.
         license: As its card says it.
         languages: As its card says them.
+        citations: BibTeX entries in its card.
     """
 
     path: str
@@ -53,6 +70,7 @@ class Source:
     files: Mapping[str, str]
     license: str | None
     languages: tuple[str, ...]
+    citations: tuple[str, ...] = ()
 
     @property
     def contents(self) -> str:
@@ -112,43 +130,65 @@ def keep_places(folder: Path, sources: Mapping[str, Source]) -> None:
     write_text(place, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
+def on_disk(recipe: Recipe, places: Mapping[str, str] | None = None) -> Recipe:
+    """Give a recipe with the folders of its models, also of those that came from the Hub.
+
+    What was merged is then known by its contents, whether a recipe names a commit of it or not.
+
+    Raises:
+        DotsError: A model is not on this machine.
+    """
+    found = {path: _folder(path, (places or {}).get(path)) for path in named_models(recipe)}
+    return recipe.changed(with_paths(recipe.content, found))
+
+
 def _source(path: str, place: str | None) -> Source:
-    folder = Path(place or path)
-    if not is_folder(folder):
-        name, _, revision = path.partition("@")
-        config: Any = None
-        with contextlib.suppress(ValueError):  # not the form of a Hub id
-            config = huggingface_hub.try_to_load_from_cache(
-                name, "config.json", revision=revision or None
-            )
-        if not isinstance(config, str):
-            raise DotsError(
-                f"{folder} was merged and is not on this machine, so it cannot be said what it "
-                "was; go to the folder that the merge was made in, or download it again"
-            )
-        folder = Path(config).parent
+    folder = _folder(path, place)
     cached = _CACHED.search(folder.resolve().as_posix())
     repository = f"{cached['owner']}/{cached['name']}" if cached else None
     commit = cached["revision"] if cached else None
-    said = _card(folder, repository, commit)
+    said, citations = _card(folder, repository, commit)
     return Source(
         path, folder, repository, commit, hash_files(folder),
         license=next(_words(said.get("license")), None),
         languages=tuple(_words(said.get("language"))),
+        citations=citations,
     )  # fmt: skip
 
 
-def _card(folder: Path, repository: str | None, revision: str | None) -> Mapping[str, Any]:
-    """Give what a model's card says of it: the card in its folder, or the one on the Hub."""
-    with contextlib.suppress(Exception):  # broken YAML, no card: nothing is said then
-        if (folder / "README.md").is_file():
-            return metadata_load(folder / "README.md") or {}
-        if repository is not None and not huggingface_hub.constants.is_offline_mode():
-            found = huggingface_hub.HfApi().model_info(
-                repository, revision=revision, timeout=_HUB_SECONDS
+def _folder(path: str, place: str | None) -> Path:
+    folder = Path(place or path)
+    if is_folder(folder):
+        return folder
+    name, _, revision = path.partition("@")
+    for file in _TELLING:
+        with contextlib.suppress(ValueError):  # not the form of a Hub id
+            found = huggingface_hub.try_to_load_from_cache(name, file, revision=revision or None)
+            if isinstance(found, str):
+                return Path(found).parent
+    raise DotsError(
+        f"{folder} was merged and is not on this machine, so it cannot be said what it was; go to "
+        "the folder that the merge was made in, or download it again"
+    )
+
+
+def _card(
+    folder: Path, repository: str | None, revision: str | None
+) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+    """Give what a model's card says of it, and what it asks to cite.
+
+    The card is the one in its folder, or the one on the Hub.
+    """
+    path = folder / CARD
+    with contextlib.suppress(Exception):  # broken YAML, no card, no network: nothing is said then
+        if not path.is_file() and repository and not huggingface_hub.constants.is_offline_mode():
+            path = Path(
+                huggingface_hub.hf_hub_download(
+                    repository, CARD, revision=revision, etag_timeout=_HUB_SECONDS
+                )
             )
-            return dict(vars(found.card_data)) if found.card_data else {}
-    return {}
+        return metadata_load(path) or {}, entries_in(read_text(path))
+    return {}, ()
 
 
 def _words(value: Any) -> Iterator[str]:
