@@ -27,6 +27,7 @@ from dots_mergekit.messages import first_line
 from dots_mergekit.recipe.recipe import Recipe
 from dots_mergekit.recipe.schema import TUNE
 from dots_mergekit.recipe.target import Target, unwritable
+from dots_mergekit.recipe.whereabouts import find_model, keep_places
 from dots_mergekit.schema import spell
 
 __all__ = ["configuration", "fresh_loaders", "plan", "write_merge"]
@@ -93,8 +94,8 @@ def write_merge(
         inputs: What is not to be written over besides the models of the recipe, by what it is
             called.
         seed: mergekit's, for methods that draw random masks.
-        card: Write the model card, with the recipe's text in it, and the recipe beside it. mergekit
-            may ask the Hub about the models for it.
+        card: Write the model card, with the recipe's text in it, the recipe beside it, and where
+            the models lie that were merged. mergekit may ask the Hub about the models for it.
         quiet: Show no progress.
 
     Raises:
@@ -122,6 +123,9 @@ def write_merge(
             raise _refused(recipe, folder, error) from error
         for unsaid in filter(_is_full, logged):
             raise _refused(recipe, folder, unsaid) from unsaid
+        if card:
+            found = {path: find_model(path) for path in recipe.paths}
+            keep_places(new, {path: place for path, place in found.items() if place is not None})
 
 
 def _fetch_words(config: MergeConfiguration) -> None:

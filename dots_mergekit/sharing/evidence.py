@@ -20,7 +20,7 @@ from dots_mergekit.tuning.choice import RULES
 from dots_mergekit.tuning.study import BEST, POOL, TABLE, VOTES
 from dots_mergekit.tuning.votes import SourceVotes
 
-__all__ = ["PICTURES", "QUERIES", "queries_section", "search_section"]
+__all__ = ["PICTURES", "QUERIES", "queries_section", "search_section", "spelled"]
 
 PICTURES = {"dots_front.png": "front.png", "dots_weights.png": "weights.png"}
 """The pictures of a card, and what they are called in a study."""
@@ -92,13 +92,18 @@ def _require_of(study: Path, recipe: Recipe) -> None:
     best = Recipe.load(study / BEST)
     if recognize(on_disk(best)) != recognize(recipe):
         raise DotsError(
-            f"{study / BEST} is not what was merged: it has λ {_spelled(best)}, the merge has "
-            f"{_spelled(recipe)}, or other models; merge it, or name the study of this merge"
+            f"{study / BEST} is not what was merged: it has λ {spelled(best)}, the merge has "
+            f"{spelled(recipe, like=best)}, or other models; merge it, or name the study of this "
+            "merge"
         )
 
 
-def _spelled(recipe: Recipe) -> str:
-    return ", ".join(f"{name} {value:.4g}" for name, value in recipe.weights().items())
+def spelled(recipe: Recipe, *, like: Recipe | None = None) -> str:
+    """Spell the λ of a recipe, with the names that another one of the same models has."""
+    names, values = list((like or recipe).weights()), recipe.weights()
+    if len(names) != len(values):
+        names = list(values)
+    return ", ".join(f"{a} {b:.4g}" for a, b in zip(names, values.values(), strict=True))
 
 
 def _trials(study: Path) -> list[dict[str, str]]:

@@ -18,6 +18,7 @@ from dots_mergekit.recipe import Recipe
 from dots_mergekit.recipe.fingerprint import RECORD, fingerprint, recognize
 from dots_mergekit.recipe.places import with_names, with_paths
 from dots_mergekit.recipe.schema import TUNE
+from dots_mergekit.recipe.whereabouts import keep_places, known_places
 from dots_mergekit.sharing.analysed import analysis_section, find_analysis, pictures_of
 from dots_mergekit.sharing.card import Facts, license_of, read_card, write_card
 from dots_mergekit.sharing.evidence import (
@@ -36,7 +37,7 @@ from dots_mergekit.sharing.record import (
     versions_here,
 )
 from dots_mergekit.sharing.scores import LEADERBOARDS, leaderboards, results_section, scored
-from dots_mergekit.sharing.sources import CARD, Source, keep_places, known_places, sources_of
+from dots_mergekit.sharing.sources import CARD, Source, sources_of
 from dots_mergekit.sharing.upload import require_name, require_way, upload
 from dots_mergekit.tuning.study import POOL
 
@@ -179,7 +180,7 @@ def share(request: Request, progress: Progress) -> Shared:
     if request.dry_run:
         return shared
     require_writable(folder, "merge's folder")
-    keep_places(folder, prepared.sources)
+    keep_places(folder, {name: source.folder for name, source in prepared.sources.items()})
     for name, content in prepared.contents.items():
         (folder / name).parent.mkdir(exist_ok=True)
         write_bytes(folder / name, content)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,20 +13,17 @@ import huggingface_hub
 from huggingface_hub.repocard import metadata_load
 
 from dots_mergekit.errors import DotsError
-from dots_mergekit.files import write_text
-from dots_mergekit.foreign import is_file, is_folder, read_json, read_text
+from dots_mergekit.foreign import read_text
 from dots_mergekit.messages import shortest_ends
 from dots_mergekit.recipe import Recipe
 from dots_mergekit.recipe.places import reference, with_paths
+from dots_mergekit.recipe.whereabouts import find_model
 from dots_mergekit.sharing.citations import entries_in
 from dots_mergekit.sharing.hashes import content_hash, hash_files
 
 __all__ = [
     "CARD",
-    "PLACES",
     "Source",
-    "keep_places",
-    "known_places",
     "named_models",
     "on_disk",
     "sources_of",
@@ -36,14 +32,8 @@ __all__ = [
 CARD = "README.md"
 """A model's card."""
 
-PLACES = Path(".cache", "dots-mergekit", "places.json")
-"""Where the models of a merge lie on this machine: in the merge's folder, and never uploaded."""
-
 # How the Hub's client keeps a model.
 _CACHED = re.compile(r"models--(?P<owner>.+?)--(?P<name>.+)/snapshots/(?P<revision>[0-9a-f]{40})")
-
-# One of these is in every model, adapter or tokenizer.
-_TELLING = ("config.json", "adapter_config.json", "tokenizer_config.json")
 
 _HUB_SECONDS = 10.0
 
@@ -108,28 +98,6 @@ def sources_of(recipe: Recipe, places: Mapping[str, str]) -> dict[str, Source]:
     }
 
 
-def known_places(folder: Path) -> dict[str, str]:
-    """Read where the models of a merge lie; nothing where that was not kept.
-
-    Raises:
-        DotsError: What was kept cannot be read.
-    """
-    if not is_file(folder / PLACES):
-        return {}
-    content = read_json(folder / PLACES)
-    if not isinstance(content, dict) or not all(isinstance(p, str) for p in content.values()):
-        raise DotsError(f"{folder / PLACES} does not say where models are; remove it")
-    return content
-
-
-def keep_places(folder: Path, sources: Mapping[str, Source]) -> None:
-    """Keep where the models of a merge lie, by their public names."""
-    place = folder / PLACES
-    place.parent.mkdir(parents=True, exist_ok=True)
-    content = {name: str(source.folder.resolve()) for name, source in sources.items()}
-    write_text(place, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-
-
 def on_disk(recipe: Recipe, places: Mapping[str, str] | None = None) -> Recipe:
     """Give a recipe with the folders of its models, also of those that came from the Hub.
 
@@ -157,19 +125,13 @@ def _source(path: str, place: str | None) -> Source:
 
 
 def _folder(path: str, place: str | None) -> Path:
-    folder = Path(place or path)
-    if is_folder(folder):
-        return folder
-    name, _, revision = path.partition("@")
-    for file in _TELLING:
-        with contextlib.suppress(ValueError):  # not the form of a Hub id
-            found = huggingface_hub.try_to_load_from_cache(name, file, revision=revision or None)
-            if isinstance(found, str):
-                return Path(found).parent
-    raise DotsError(
-        f"{folder} was merged and is not on this machine, so it cannot be said what it was; go to "
-        "the folder that the merge was made in, or download it again"
-    )
+    found = find_model(place or path)
+    if found is None:
+        raise DotsError(
+            f"{place or path} was merged and is not on this machine, so it cannot be said what it "
+            "was; go to the folder that the merge was made in, or download it again"
+        )
+    return found
 
 
 def _card(

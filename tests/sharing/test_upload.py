@@ -68,6 +68,15 @@ def test_all_files_arrive_and_the_next_time_nothing_is_sent(
     assert len(hub.commits[NAME]) == 2  # made, and filled
 
 
+def test_the_hubs_own_upload_takes_a_shared_merge_and_leaves_out_what_stays_at_home(
+    hub: Hub, out: Path
+) -> None:
+    assert share([str(out), "-q"]) == 0
+    huggingface_hub.create_repo(NAME)
+    huggingface_hub.upload_folder(repo_id=NAME, folder_path=out)
+    assert arrived(hub) == held(out)
+
+
 @pytest.mark.parametrize("where", [("PUT", "/lfs"), ("POST", f"/api/models/{NAME}/commit")])
 def test_a_cut_upload_is_one_line_and_the_same_command_goes_on(
     hub: Hub, out: Path, where: tuple[str, str], capsys: pytest.CaptureFixture[str]
