@@ -137,8 +137,8 @@ def _named(recipe: Recipe, models: Mapping[str, Path]) -> dict[str, str]:
         if not fitting:
             known = [path.rpartition("/")[2] for path in paths]
             raise DotsError(
-                f"the recipe has no model `{name}`{did_you_mean(name, known)}; it has: "
-                f"{', '.join(known)}"
+                f"the recipe has no model `{name}`; it has {', '.join(known)}"
+                f"{did_you_mean(name, known)}"
             )
         if not is_folder(folder):
             raise DotsError(f"there is no folder {folder}, which `models` names for `{name}`")

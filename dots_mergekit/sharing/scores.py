@@ -18,7 +18,7 @@ from dots_mergekit.errors import DotsError
 from dots_mergekit.foreign import is_file, read_json, read_text
 from dots_mergekit.messages import markdown_table
 
-__all__ = ["LEADERBOARDS", "leaderboards", "results_section", "scored"]
+__all__ = ["LEADERBOARDS", "leaderboards", "require_table", "results_section", "scored"]
 
 LEADERBOARDS = ".eval_results/dots-eval.yaml"
 """Where the Hub looks for scores in its benchmarks, in the merge's folder."""
@@ -51,6 +51,20 @@ _ALSO = {"gsm8k": "openai/gsm8k"}
 """Older ids of data sets."""
 
 
+def require_table(results: Path) -> None:
+    """Refuse a folder that no evaluation was written to.
+
+    Raises:
+        DotsError: It is one.
+    """
+    for name in ("table.md", "table.csv"):
+        if not is_file(results / name):
+            raise DotsError(
+                f"there is no table in {results} (no {name}); `results` names the folder that "
+                "an evaluation was written to"
+            )
+
+
 def scored(results: Path, keys: Collection[str]) -> list[dict[str, Any]]:
     """Give what an evaluation kept of a merge, in lm-eval's layout.
 
@@ -59,13 +73,8 @@ def scored(results: Path, keys: Collection[str]) -> list[dict[str, Any]]:
         keys: What the merge may be known by there.
 
     Raises:
-        DotsError: There is no table, nothing in it is of this merge, or a file cannot be read.
+        DotsError: Nothing in it is of this merge, or a file cannot be read.
     """
-    if not is_file(results / "table.md"):
-        raise DotsError(
-            f"there is no table in {results} (no table.md); `results` names the folder that "
-            "an evaluation was written to"
-        )
     files = sorted({path for key in keys for path in results.glob(f"*-{key}/results_*.json")})
     if not files:
         raise DotsError(

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from dots_mergekit.analysis.saved import read_analysis
 from dots_mergekit.errors import DotsError
 from dots_mergekit.files import require_writable, write_bytes
 from dots_mergekit.foreign import is_file, is_folder, read_bytes
@@ -36,9 +37,16 @@ from dots_mergekit.sharing.record import (
     read_merge_record,
     versions_here,
 )
-from dots_mergekit.sharing.scores import LEADERBOARDS, leaderboards, results_section, scored
+from dots_mergekit.sharing.scores import (
+    LEADERBOARDS,
+    leaderboards,
+    require_table,
+    results_section,
+    scored,
+)
 from dots_mergekit.sharing.sources import CARD, Source, sources_of
 from dots_mergekit.sharing.upload import require_name, require_way, upload
+from dots_mergekit.tuning.again import recorded
 from dots_mergekit.tuning.study import POOL
 
 __all__ = ["Request", "Shared", "prepare", "share", "to_upload"]
@@ -135,6 +143,7 @@ def prepare(request: Request, progress: Progress) -> Prepared:
     """
     folder = request.folder
     recipe = _recipe_of(folder)
+    _require_evidence(request)  # before anything takes time
     places = known_places(folder)
     progress.begin("hashing", 2, 0)
     sources = sources_of(recipe, places)
@@ -279,6 +288,16 @@ def _record(folder: Path, recipe: Recipe, sources: Mapping[str, Source]) -> Merg
             f"than {RECORD} in {folder} says; bring back the old ones, or merge anew"
         )
     return MergeRecord(digest, inputs, files, before.tensors, before.versions)
+
+
+def _require_evidence(request: Request) -> None:
+    """See that what is to speak for a merge is there and can be read."""
+    if request.study is not None:
+        recorded(request.study)
+    if request.results is not None:
+        require_table(request.results)
+    if request.analysis is not None:
+        read_analysis(find_analysis(request.analysis))
 
 
 def _evidence(

@@ -32,6 +32,9 @@ __all__ = [
 CARD = "README.md"
 """A model's card."""
 
+# Before what folders are called in public.
+_LOCAL = "./local/"
+
 # How the Hub's client keeps a model.
 _CACHED = re.compile(r"models--(?P<owner>.+?)--(?P<name>.+)/snapshots/(?P<revision>[0-9a-f]{40})")
 
@@ -91,7 +94,7 @@ def sources_of(recipe: Recipe, places: Mapping[str, str]) -> dict[str, Source]:
     """
     found = {path: _source(path, places.get(path)) for path in named_models(recipe)}
     folders = {path: path for path, source in found.items() if source.repository is None}
-    public = {path: f"./local/{end}" for path, end in shortest_ends(folders).items()}
+    public = {path: f"{_LOCAL}{end}" for path, end in shortest_ends(folders).items()}
     return {
         public.get(path, f"{source.repository}@{source.revision}"): source
         for path, source in found.items()
@@ -127,9 +130,13 @@ def _source(path: str, place: str | None) -> Source:
 def _folder(path: str, place: str | None) -> Path:
     found = find_model(place or path)
     if found is None:
+        missing = place or path
+        remedy = "go to the folder that the merge was made in, or download it again"
+        if missing.startswith(_LOCAL):
+            remedy = "share it from the machine where it was merged, which knows the folder"
         raise DotsError(
-            f"{place or path} was merged and is not on this machine, so it cannot be said what it "
-            "was; go to the folder that the merge was made in, or download it again"
+            f"{missing} was merged and is not on this machine, so it cannot be said what it was; "
+            f"{remedy}"
         )
     return found
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shlex
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from safetensors import safe_open
 from shared_merges import REVISION, cached, write_merge
 
 from dots_mergekit import DotsError, Recipe, Silent, share
+from dots_mergekit.cli.reproduce import main as reproduce
 from dots_mergekit.recipe.fingerprint import fingerprint
 
 NAMES = ("base", "sft", "rlvr")
@@ -210,6 +213,19 @@ def test_the_cards_python_runs_as_written(
     exec(code, names)
     assert names["output"].shape[1] > names["inputs"]["input_ids"].shape[1]
     assert capsys.readouterr().out
+
+
+def test_the_cards_commands_are_commands(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", shared(out).text, re.DOTALL | re.MULTILINE)
+    lines = [line for language, text in blocks if not language for line in text.splitlines()]
+    commands = [shlex.split(line, comments=True) for line in lines]
+    named = {command[0]: command[1:] for command in commands}
+    assert named["vllm"] == ["serve", "out"]
+    assert named["mergekit-yaml"] == ["mergekit_config.yml", "OUT"]
+    monkeypatch.chdir(out.parent)
+    assert reproduce([*named["dots-reproduce"], "-q"]) == 0
+    if shutil.which("vllm"):
+        subprocess.run(["vllm", *named["vllm"], "--help"], check=True, capture_output=True)
 
 
 @pytest.mark.parametrize(

@@ -230,6 +230,15 @@ def test_evidence_of_another_merge_is_refused(world: Path, tmp_path: Path) -> No
         card(other, analysis=tmp_path)
 
 
+def test_mistaken_evidence_is_said_before_anything_takes_time(
+    world: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dots_mergekit.sharing.share.sources_of", lambda *_: pytest.fail("begun"))
+    for wrong in ({"study": out}, {"results": world / "study"}, {"analysis": world / "results"}):
+        with pytest.raises(DotsError):
+            card(out, **wrong)
+
+
 def test_the_choice_is_made_again_too(world: Path, out: Path) -> None:
     card(out, study=world / "study")
     before = (world / "study" / "best.yml").read_bytes()
