@@ -66,7 +66,13 @@ def _make(folder: Path, hub: Hub) -> None:
     outcome = tune(
         folder / "recipe.yml", out=folder / "study", merge=folder / "out", progress=Silent()
     )
-    evaluate(outcome.best, tasks=["arithmetic"], limit=1, out=folder / "results", progress=Silent())
+    evaluate(
+        outcome.best,
+        tasks=["dots_arithmetic_add"],
+        limit=1,
+        out=folder / "results",
+        progress=Silent(),
+    )
     analyze(outcome.best, out=folder / "analysis", progress=Silent())
 
 
@@ -210,7 +216,7 @@ def test_evidence_stays_when_the_card_is_written_anew_without_it(world: Path, ou
 def test_results_of_the_merged_model_itself_will_do(world: Path, out: Path, tmp_path: Path) -> None:
     card(out)
     place = tmp_path / "results"
-    evaluate(model=out, tasks=["arithmetic"], limit=1, out=place, progress=Silent())
+    evaluate(model=out, tasks=["dots_arithmetic_add"], limit=1, out=place, progress=Silent())
     assert "## Results" in card(out, results=place)
 
 
