@@ -10,10 +10,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-__all__ = ["READER", "WRITER", "Hub", "running"]
+import pytest
+from huggingface_hub import constants, hf_api
+
+__all__ = ["READER", "WRITER", "Hub", "running", "speak_to"]
 
 WRITER, READER = "hf_may_write", "hf_may_read"
 
@@ -73,6 +77,17 @@ def running(hub: Hub) -> Iterator[Hub]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+def speak_to(hub: Hub, cache: Path, patch: pytest.MonkeyPatch) -> None:
+    """Make the Hub's client in this process use this Hub, with a cache of its own."""
+    template = f"{hub.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    patch.setattr(constants, "ENDPOINT", hub.url)
+    patch.setattr(hf_api.api, "endpoint", hub.url)
+    patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    patch.setattr(constants, "HF_HUB_OFFLINE", False)
+    patch.setattr(constants, "HF_HUB_DISABLE_XET", hub.lfs)
+    patch.setattr(constants, "HF_HUB_CACHE", str(cache))
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -173,7 +188,12 @@ class _Handler(BaseHTTPRequestHandler):
             revision = self.hub.head(name)
         files = self.hub.commits[name][revision]
         if what == "tree":
-            self._json([self._entry(path, content) for path, content in files.items()])
+            below = "".join(f"{part}/" for part in rest[2:])
+            listed = [self._entry(*file) for file in files.items() if file[0].startswith(below)]
+            if listed:
+                self._json(listed)
+            else:
+                self._refuse(404, "EntryNotFound", "no such folder")
         elif what == "preupload":
             self._preupload(files, json.loads(body))
         elif what == "commit":

@@ -19,6 +19,7 @@ from dots_mergekit.merging.experts import model_type, parts_of, spell_part
 from dots_mergekit.merging.naming import naming
 from dots_mergekit.progress import Progress
 from dots_mergekit.recipe import Recipe
+from dots_mergekit.recipe.fingerprint import fingerprint
 
 __all__ = ["analyze"]
 
@@ -58,6 +59,7 @@ def analyze(
     analysis = Analysis(
         base=str(asked.recipe.base),
         sources={name: str(model) for name, model in asked.recipe.sources.items()},
+        contents={path: fingerprint(path) for path in asked.recipe.paths},
         tensors=tuple(_measure_all(asked, progress, device)),
         warnings=asked.warnings,
         folder=out,

@@ -12,6 +12,7 @@ from dots_mergekit.messages import markdown_table
 
 if TYPE_CHECKING:
     from dots_mergekit.analysis.result import Analysis
+    from dots_mergekit.analysis.saved import SavedAnalysis
 
 __all__ = ["report", "summary"]
 
@@ -19,7 +20,7 @@ _SHOWN = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 """The densities of the tables; analysis.json has all of them."""
 
 
-def summary(analysis: Analysis) -> str:
+def summary(analysis: Analysis | SavedAnalysis) -> str:
     """Say in a few lines what follows, and the figures that everybody asks for."""
     whole = analysis.whole
     lines = [

@@ -48,6 +48,7 @@ class Analysis:
     Attributes:
         base: The base model.
         sources: The source models: a short name, and where each is.
+        contents: What each checkpoint is known by, as `recipe.fingerprint` has it.
         tensors: What was measured.
         warnings: What `check` says of merging them.
         folder: Where the report is.
@@ -55,6 +56,7 @@ class Analysis:
 
     base: str
     sources: dict[str, str]
+    contents: dict[str, str | None]
     tensors: tuple[Measured, ...]
     warnings: tuple[str, ...]
     folder: Path
@@ -114,6 +116,7 @@ class Analysis:
         content = {
             "base": self.base,
             "sources": self.sources,
+            "contents": self.contents,
             "densities": DENSITIES,
             "advice": [plain(one) for one in self.advice],
             "warnings": self.warnings,

@@ -26,6 +26,7 @@ def share(
     *,
     study: PathLike | None = None,
     results: PathLike | None = None,
+    analysis: PathLike | None = None,
     license: str | None = None,
     with_queries: bool = False,
     private: bool = False,
@@ -43,6 +44,7 @@ def share(
         repository: `user/name` on the Hub; if None, nothing is uploaded.
         study: The folder of the search that found its λ.
         results: The folder of an evaluation of it.
+        analysis: The `analysis.json` of an analysis of its models, or the folder of it.
         license: Its license, in place of the one that all its sources have.
         with_queries: Put the texts of the study's queries beside the card.
         private: Make the repository a private one.
@@ -65,6 +67,7 @@ def share(
         repository=repository,
         study=None if study is None else Path(study),
         results=None if results is None else Path(results),
+        analysis=None if analysis is None else Path(analysis),
         license=license,
         with_queries=with_queries,
         private=private,

@@ -25,7 +25,8 @@ that was cut.
 _EPILOG = """\
 examples:
   dots-share out                                          the card
-  dots-share out --study study --results results          ... with the evidence
+  dots-share out --study study --results results \\
+      --analysis analysis/analysis.json                   ... with the evidence
   dots-share out user/name --dry-run                      what would be uploaded?
   dots-share out user/name                                do it
   dots-share --check user/name                            what does somebody's merge lack?
@@ -38,7 +39,10 @@ exit codes: 0 done, 2 a mistake in what was given, 1 a fault of ours, 130 interr
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `dots-share` and give its exit code."""
-    options = _parser().parse_args(argv)
+    parser = _parser()
+    options = parser.parse_args(argv)
+    if options.check and options.repository is not None:
+        parser.error("--check looks at one merge: name its folder, or user/name")
 
     # Late: this brings torch and mergekit, which --help and mistyped options do not need.
     from dots_mergekit.api import review, share
@@ -53,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             options.repository,
             study=options.study,
             results=options.results,
+            analysis=options.analysis,
             license=options.license,
             with_queries=options.with_queries,
             private=options.private,
@@ -80,7 +85,9 @@ def _parser() -> argparse.ArgumentParser:
     evidence = parser.add_argument_group("evidence")
     add = evidence.add_argument
     add("--study", metavar="DIR", help="of the search that found its λ: the front, the cost")
-    add("--results", metavar="DIR", help="of dots-eval: the table of scores")
+    add("--results", metavar="DIR", help="of dots-eval: the table of scores; those in whole"
+        " benchmarks of the Hub go to its leaderboards, too")  # fmt: skip
+    add("--analysis", metavar="FILE", help="analysis.json of dots-analyze: how the models differ")
     add("--with-queries", action="store_true", help="put the texts of the study's queries beside"
         " the card")  # fmt: skip
     add("--license", metavar="ID", help="in place of the one that all sources have, as apache-2.0")

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import huggingface_hub
 from mergekit.architecture import get_architecture_info
 from mergekit.common import ModelReference
 from mergekit.config import MergeConfiguration
@@ -26,6 +27,7 @@ from dots_mergekit.messages import first_line
 from dots_mergekit.recipe.recipe import Recipe
 from dots_mergekit.recipe.schema import TUNE
 from dots_mergekit.recipe.target import Target, unwritable
+from dots_mergekit.recipe.whereabouts import find_model, keep_places
 from dots_mergekit.schema import spell
 
 __all__ = ["configuration", "fresh_loaders", "plan", "write_merge"]
@@ -92,8 +94,8 @@ def write_merge(
         inputs: What is not to be written over besides the models of the recipe, by what it is
             called.
         seed: mergekit's, for methods that draw random masks.
-        card: Write the model card, with the recipe's text in it, and the recipe beside it. mergekit
-            may ask the Hub about the models for it.
+        card: Write the model card, with the recipe's text in it, the recipe beside it, and where
+            the models lie that were merged. mergekit may ask the Hub about the models for it.
         quiet: Show no progress.
 
     Raises:
@@ -113,6 +115,7 @@ def write_merge(
         )
         try:
             with _only_logged() as logged:
+                _fetch_words(config)
                 run_merge(config, os.fspath(new), options, config_source=recipe.text)
         except DotsError:
             raise
@@ -120,6 +123,21 @@ def write_merge(
             raise _refused(recipe, folder, error) from error
         for unsaid in filter(_is_full, logged):
             raise _refused(recipe, folder, unsaid) from unsaid
+        if card:
+            found = {path: find_model(path) for path in recipe.paths}
+            keep_places(new, {path: place for path, place in found.items() if place is not None})
+
+
+def _fetch_words(config: MergeConfiguration) -> None:
+    """Fetch what mergekit copies of a tokenizer where it is there, but does not fetch itself."""
+    for model in config.referenced_models():
+        path = model.model.path
+        if not os.path.exists(path):
+            huggingface_hub.snapshot_download(
+                path,
+                revision=model.model.revision,
+                allow_patterns=["chat_template.jinja", "merges.txt"],
+            )
 
 
 # No room on the device, in the quota, or in a file; a device that became read-only.

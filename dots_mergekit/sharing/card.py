@@ -16,15 +16,19 @@ from dots_mergekit.evaluation.baselines import is_random
 from dots_mergekit.foreign import is_file, read_json, read_text
 from dots_mergekit.messages import and_more, markdown_table
 from dots_mergekit.recipe import Recipe
+from dots_mergekit.recipe.fingerprint import RECORD
+from dots_mergekit.recipe.schema import TUNE
+from dots_mergekit.sharing import citations
 from dots_mergekit.sharing.record import RECIPE, MergeRecord
 from dots_mergekit.sharing.sections import merge_sections, section_names
-from dots_mergekit.sharing.sources import Source
+from dots_mergekit.sharing.sources import CARD, Source
 
-__all__ = ["CARD", "ORDER", "Facts", "has_template", "license_of", "read_card", "write_card"]
+__all__ = ["ORDER", "Facts", "has_template", "license_of", "read_card", "write_card"]
 
-CARD = "README.md"
-
-ORDER = ("about", "use", "recipe", "results", "search", "queries", "again", "limits", "cite")
+ORDER = (
+    *("about", "use", "recipe", "results", "search", "queries", "analysis"),
+    *("again", "limits", "cite"),
+)
 """The sections of a card."""
 
 _METHOD = "[DoTS](https://arxiv.org/abs/2605.00610)"
@@ -80,7 +84,7 @@ def write_card(old: str, facts: Facts, evidence: Mapping[str, str]) -> str:
     Args:
         old: The card that is there; it may be empty.
         facts: What there is to say.
-        evidence: Sections by name: `results`, `search`, `queries`.
+        evidence: Sections by name: `results`, `search`, `queries`, `analysis`.
 
     Raises:
         DotsError: The old card's front matter is broken.
@@ -100,7 +104,7 @@ def write_card(old: str, facts: Facts, evidence: Mapping[str, str]) -> str:
         **evidence,
         "again": _again(facts),
         "limits": _limits(facts, told),
-        "cite": _cite(facts),
+        "cite": _cite(facts, told),
     }
     front = _front(vars(card.data), facts).to_yaml(line_break="\n")
     return f"---\n{front}\n---\n{merge_sections(card.text, sections, ORDER)}"
@@ -220,15 +224,22 @@ def _role(recipe: Recipe, name: str) -> str:
 def _again(facts: Facts) -> str:
     known = {name: number for name, number in facts.record.versions.items() if number}
     versions = ", ".join(f"{name} {number}" for name, number in known.items())
+    commands = [
+        (f"dots-reproduce {facts.name}", "merge anew, and compare every tensor"),
+        (f"mergekit-yaml {RECIPE} OUT", "the merge alone"),
+    ]
+    if TUNE in facts.recipe.content:
+        commands.append((f"dots-tune --recipe {RECIPE} --out study", "search for its λ again"))
+    width = max(len(command) for command, _ in commands)
+    lines = "\n".join(f"{command:{width}}  # {what}" for command, what in commands)
     return f"""## Make it again
 
 ```
-dots-reproduce {facts.name}
+{lines}
 ```
 
-of dots-mergekit merges anew and compares every tensor with this model's; beside it
-`mergekit-yaml {RECIPE} OUT` writes the merge alone. The hashes of everything that went in and came
-out are in [`reproduce.json`](reproduce.json). Versions: {versions}."""
+The hashes of everything that went in and came out are in [`{RECORD}`]({RECORD}). Versions:
+{versions}."""
 
 
 def _limits(facts: Facts, told: Collection[str]) -> str:
@@ -253,23 +264,21 @@ def _limits(facts: Facts, told: Collection[str]) -> str:
     )
 
 
-def _cite(facts: Facts) -> str:
-    works = [
-        "mergekit: *Arcee's MergeKit: A Toolkit for Merging Large Language Models*, "
-        "[arXiv:2403.13257](https://arxiv.org/abs/2403.13257)"
-    ]
-    if facts.recipe.merge_method == "dots":
-        works.insert(
-            0,
-            "the method: Decoupled Test-time Synthesis (DoTS), "
-            "[arXiv:2605.00610](https://arxiv.org/abs/2605.00610)",
-        )
-    works += [
-        f"[{one.repository}](https://huggingface.co/{one.repository}), as its card asks for"
+def _cite(facts: Facts, told: Collection[str]) -> str:
+    entries = [citations.METHOD] if facts.recipe.merge_method == "dots" else []
+    entries.append(citations.MERGEKIT)
+    if {"results", "search"} & set(told):
+        entries.append(citations.HARNESS)
+    for source in facts.sources.values():
+        entries += source.citations
+    text = "\n\n".join(citations.without_repetition(entries))
+    ask = [
+        f"[{one.repository}](https://huggingface.co/{one.repository})"
         for one in facts.sources.values()
-        if one.repository
+        if one.repository and not one.citations
     ]
-    return "## Cite\n\n" + "\n".join(f"- {one}" for one in works)
+    models = f"\n\nThe models that were merged: {', '.join(ask)}." if ask else ""
+    return f"## Cite\n\n```bibtex\n{text}\n```{models}"
 
 
 def _json(path: Path) -> Mapping[str, Any]:

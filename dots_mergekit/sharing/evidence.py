@@ -1,4 +1,4 @@
-"""What a study and a results folder say of a merge, as sections of its card."""
+"""What a study says of a merge, as sections of its card."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dots_mergekit.errors import DotsError
-from dots_mergekit.foreign import is_file, read_bytes, read_text
+from dots_mergekit.foreign import read_bytes, read_text
 from dots_mergekit.messages import markdown_table
 from dots_mergekit.objectives.queries import read_pool
 from dots_mergekit.recipe import Recipe
-from dots_mergekit.recipe.fingerprint import fingerprint, recognize
+from dots_mergekit.recipe.fingerprint import recognize
+from dots_mergekit.sharing.sources import on_disk
 from dots_mergekit.tuning.again import Recorded, recorded
 from dots_mergekit.tuning.choice import RULES
 from dots_mergekit.tuning.study import BEST, POOL, TABLE, VOTES
 from dots_mergekit.tuning.votes import SourceVotes
 
-__all__ = ["PICTURES", "QUERIES", "queries_section", "results_section", "search_section"]
+__all__ = ["PICTURES", "QUERIES", "queries_section", "search_section", "spelled"]
 
 PICTURES = {"dots_front.png": "front.png", "dots_weights.png": "weights.png"}
 """The pictures of a card, and what they are called in a study."""
@@ -87,44 +88,22 @@ def queries_section(study: Path, *, texts: bool) -> str:
     )
 
 
-def results_section(results: Path, recipe: Recipe, folder: Path) -> str:
-    """Give the table of an evaluation.
-
-    Args:
-        results: The folder that `evaluate` wrote.
-        recipe: What was merged, its models where they are on this machine.
-        folder: The merge's, which may have been scored in place of the recipe.
-
-    Raises:
-        DotsError: There is no table, or it is not of this merge.
-    """
-    if not is_file(results / "table.md"):
-        raise DotsError(
-            f"there is no table in {results} (no table.md); `results` names the folder that "
-            "an evaluation was written to"
-        )
-    key = recognize(recipe)
-    keys = (key, fingerprint(str(folder)))
-    if not any(any(results.glob(f"*-{one}*")) for one in keys):
-        raise DotsError(
-            f"the results in {results} are of something else: none of them is of this recipe "
-            f"with these λ and these checkpoints (contents {key}); evaluate this merge, too"
-        )
-    table = read_text(results / "table.md").strip()
-    return f"## Results\n\nBy `dots-eval`, with lm-eval.\n\n{table}"
-
-
 def _require_of(study: Path, recipe: Recipe) -> None:
     best = Recipe.load(study / BEST)
-    if recognize(best) != recognize(recipe):
+    if recognize(on_disk(best)) != recognize(recipe):
         raise DotsError(
-            f"{study / BEST} is not what was merged: it has λ {_spelled(best)}, the merge has "
-            f"{_spelled(recipe)}, or other models; merge it, or name the study of this merge"
+            f"{study / BEST} is not what was merged: it has λ {spelled(best)}, the merge has "
+            f"{spelled(recipe, like=best)}, or other models; merge it, or name the study of this "
+            "merge"
         )
 
 
-def _spelled(recipe: Recipe) -> str:
-    return ", ".join(f"{name} {value:.4g}" for name, value in recipe.weights().items())
+def spelled(recipe: Recipe, *, like: Recipe | None = None) -> str:
+    """Spell the λ of a recipe, with the names that another one of the same models has."""
+    names, values = list((like or recipe).weights()), recipe.weights()
+    if len(names) != len(values):
+        names = list(values)
+    return ", ".join(f"{a} {b:.4g}" for a, b in zip(names, values.values(), strict=True))
 
 
 def _trials(study: Path) -> list[dict[str, str]]:

@@ -17,10 +17,12 @@ from dots_mergekit.progress import Progress
 from dots_mergekit.recipe import Recipe
 from dots_mergekit.recipe.fingerprint import RECORD, recognize
 from dots_mergekit.recipe.places import with_paths
+from dots_mergekit.recipe.whereabouts import known_places
+from dots_mergekit.sharing.evidence import spelled
 from dots_mergekit.sharing.hashes import TensorHash, file_hash, hash_tensors, stored_tensors
 from dots_mergekit.sharing.hub import download
 from dots_mergekit.sharing.record import RECIPE, MergeRecord, read_merge_record, versions_here
-from dots_mergekit.sharing.sources import known_places, named_models
+from dots_mergekit.sharing.sources import named_models, on_disk
 from dots_mergekit.tuning.again import choose_again, recorded
 
 __all__ = ["Reproduction", "reproduce"]
@@ -135,8 +137,8 @@ def _named(recipe: Recipe, models: Mapping[str, Path]) -> dict[str, str]:
         if not fitting:
             known = [path.rpartition("/")[2] for path in paths]
             raise DotsError(
-                f"the recipe has no model `{name}`{did_you_mean(name, known)}; it has: "
-                f"{', '.join(known)}"
+                f"the recipe has no model `{name}`; it has {', '.join(known)}"
+                f"{did_you_mean(name, known)}"
             )
         if not is_folder(folder):
             raise DotsError(f"there is no folder {folder}, which `models` names for `{name}`")
@@ -180,10 +182,10 @@ def _require_choice(study: Path, recipe: Recipe) -> None:
         rule = recorded(study).settings.pick
         shutil.copytree(study, copy)
         best = choose_again(copy, rule).best
-    if recognize(best) != recognize(recipe):
+    if recognize(on_disk(best)) != recognize(recipe):
         raise DotsError(
-            f"the choice of {study} is not what was merged: `{rule}` chooses λ {best.weights()}, "
-            f"the merge has {recipe.weights()}"
+            f"the choice of {study} is not what was merged: `{rule}` chooses λ "
+            f"{spelled(best)}, the merge has {spelled(recipe, like=best)}"
         )
 
 

@@ -14,13 +14,13 @@ from dots_mergekit.foreign import is_file, is_folder
 from dots_mergekit.messages import first_line
 from dots_mergekit.recipe import Recipe
 from dots_mergekit.recipe.fingerprint import RECORD
-from dots_mergekit.sharing.card import CARD, has_template, read_card
+from dots_mergekit.sharing.card import has_template, read_card
 from dots_mergekit.sharing.hashes import file_hash
 from dots_mergekit.sharing.hub import download
 from dots_mergekit.sharing.privacy import find_leaks
 from dots_mergekit.sharing.record import RECIPE, read_merge_record
 from dots_mergekit.sharing.share import to_upload
-from dots_mergekit.sharing.sources import named_models
+from dots_mergekit.sharing.sources import CARD, named_models
 
 __all__ = ["review"]
 

@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from dots_mergekit.analysis.saved import read_analysis
 from dots_mergekit.errors import DotsError
 from dots_mergekit.files import require_writable, write_bytes
 from dots_mergekit.foreign import is_file, is_folder, read_bytes
 from dots_mergekit.messages import and_more
 from dots_mergekit.progress import Progress
 from dots_mergekit.recipe import Recipe
-from dots_mergekit.recipe.fingerprint import RECORD
+from dots_mergekit.recipe.fingerprint import RECORD, fingerprint, recognize
 from dots_mergekit.recipe.places import with_names, with_paths
 from dots_mergekit.recipe.schema import TUNE
-from dots_mergekit.sharing.card import CARD, Facts, license_of, read_card, write_card
+from dots_mergekit.recipe.whereabouts import keep_places, known_places
+from dots_mergekit.sharing.analysed import analysis_section, find_analysis, pictures_of
+from dots_mergekit.sharing.card import Facts, license_of, read_card, write_card
 from dots_mergekit.sharing.evidence import (
     PICTURES,
     QUERIES,
     queries_section,
-    results_section,
     search_section,
 )
 from dots_mergekit.sharing.hashes import file_hash, hash_tensors
@@ -35,8 +37,16 @@ from dots_mergekit.sharing.record import (
     read_merge_record,
     versions_here,
 )
-from dots_mergekit.sharing.sources import Source, keep_places, known_places, sources_of
+from dots_mergekit.sharing.scores import (
+    LEADERBOARDS,
+    leaderboards,
+    require_table,
+    results_section,
+    scored,
+)
+from dots_mergekit.sharing.sources import CARD, Source, sources_of
 from dots_mergekit.sharing.upload import require_name, require_way, upload
+from dots_mergekit.tuning.again import recorded
 from dots_mergekit.tuning.study import POOL
 
 __all__ = ["Request", "Shared", "prepare", "share", "to_upload"]
@@ -54,6 +64,7 @@ class Request:
         repository: Where it is to go on the Hub; None writes the card alone.
         study: The folder of the search that found its λ.
         results: The folder of an evaluation of it.
+        analysis: The `analysis.json` of an analysis of its models, or the folder of it.
         license: Its license, in place of what the sources' cards say.
         with_queries: Put the texts of the study's queries beside the card.
         private: Make the repository a private one.
@@ -65,6 +76,7 @@ class Request:
     repository: str | None = None
     study: Path | None = None
     results: Path | None = None
+    analysis: Path | None = None
     license: str | None = None
     with_queries: bool = False
     private: bool = False
@@ -111,11 +123,13 @@ class Prepared:
 
     Attributes:
         contents: By file name.
+        stale: Files of an earlier time that are not true any more.
         sources: What was merged, by public names.
         notes: What to know of it.
     """
 
     contents: Mapping[str, bytes]
+    stale: tuple[str, ...]
     sources: Mapping[str, Source]
     notes: tuple[str, ...]
 
@@ -129,6 +143,7 @@ def prepare(request: Request, progress: Progress) -> Prepared:
     """
     folder = request.folder
     recipe = _recipe_of(folder)
+    _require_evidence(request)  # before anything takes time
     places = known_places(folder)
     progress.begin("hashing", 2, 0)
     sources = sources_of(recipe, places)
@@ -137,15 +152,7 @@ def prepare(request: Request, progress: Progress) -> Prepared:
     public = _public(recipe, names)
     record = _record(folder, public, sources)
     progress.advance("what came out")
-    here = recipe.changed(
-        with_paths(recipe.content, {one.path: one.folder for one in sources.values()})
-    )
-    pictures = _pictures(request.study)
-    evidence = {
-        name: section
-        for name, section in _evidence(request, here, list(pictures))
-        if section is not None
-    }
+    evidence, files = _evidence(request, recipe, sources)
     old = read_card(folder)
     asked = request.license or _license_in(old, folder)
     license, notes = license_of(sources, asked)
@@ -155,11 +162,9 @@ def prepare(request: Request, progress: Progress) -> Prepared:
         CARD: write_card(old, facts, evidence).encode(),
         RECIPE: public.text.encode(),
         RECORD: record.text().encode(),
-        **pictures,
+        **{name: content for name, content in files.items() if content is not None},
     }
-    if request.with_queries and request.study is not None:
-        contents[QUERIES] = read_bytes(request.study / POOL)
-    return Prepared(contents, sources, tuple(notes))
+    return Prepared(contents, tuple(files.keys() - contents.keys()), sources, tuple(notes))
 
 
 def share(request: Request, progress: Progress) -> Shared:
@@ -173,7 +178,7 @@ def share(request: Request, progress: Progress) -> Shared:
         require_way()  # before anything takes time
     prepared = prepare(request, progress)
     folder = request.folder
-    names = to_upload(folder, prepared.contents)
+    names = to_upload(folder, prepared.contents, without=prepared.stale)
     places = [source.folder for source in prepared.sources.values()]
     words = _public_words(request, prepared)
     leaks = find_leaks(folder, names, prepared.contents, public=words, places=places)
@@ -184,9 +189,12 @@ def share(request: Request, progress: Progress) -> Shared:
     if request.dry_run:
         return shared
     require_writable(folder, "merge's folder")
-    keep_places(folder, prepared.sources)
+    keep_places(folder, {name: source.folder for name, source in prepared.sources.items()})
     for name, content in prepared.contents.items():
+        (folder / name).parent.mkdir(exist_ok=True)
         write_bytes(folder / name, content)
+    for name in prepared.stale:
+        (folder / name).unlink(missing_ok=True)
     if request.repository is None:
         return shared
     if leaks:
@@ -205,12 +213,15 @@ def _public_words(request: Request, prepared: Prepared) -> set[str]:
     return {word for name in named if name for word in name.split("/")}
 
 
-def to_upload(folder: Path, contents: Mapping[str, bytes]) -> dict[str, int]:
+def to_upload(
+    folder: Path, contents: Mapping[str, bytes], *, without: Collection[str] = ()
+) -> dict[str, int]:
     """Give the size of every file that belongs to a shared merge, by its name in the folder.
 
     Args:
         folder: The merge's.
         contents: What is yet to be written into it.
+        without: What is yet to be removed from it.
     """
     sizes = {}
     for above, inner, files in os.walk(folder):
@@ -221,7 +232,7 @@ def to_upload(folder: Path, contents: Mapping[str, bytes]) -> dict[str, int]:
             if not (name.startswith(".") and name.endswith(".tmp")):
                 sizes[path.relative_to(folder).as_posix()] = path.lstat().st_size
     sizes |= {name: len(content) for name, content in contents.items()}
-    return dict(sorted(sizes.items()))
+    return {name: size for name, size in sorted(sizes.items()) if name not in without}
 
 
 def _recipe_of(folder: Path) -> Recipe:
@@ -279,20 +290,55 @@ def _record(folder: Path, recipe: Recipe, sources: Mapping[str, Source]) -> Merg
     return MergeRecord(digest, inputs, files, before.tensors, before.versions)
 
 
-def _pictures(study: Path | None) -> dict[str, bytes]:
-    if study is None:
-        return {}
-    return {name: read_bytes(study / own) for name, own in PICTURES.items() if is_file(study / own)}
+def _require_evidence(request: Request) -> None:
+    """See that what is to speak for a merge is there and can be read."""
+    if request.study is not None:
+        recorded(request.study)
+    if request.results is not None:
+        require_table(request.results)
+    if request.analysis is not None:
+        read_analysis(find_analysis(request.analysis))
 
 
 def _evidence(
-    request: Request, recipe: Recipe, pictures: list[str]
-) -> Iterator[tuple[str, str | None]]:
+    request: Request, recipe: Recipe, sources: Mapping[str, Source]
+) -> tuple[dict[str, str], dict[str, bytes | None]]:
+    """Give the sections of what speaks for a merge, and the files beside them; None removes one."""
+    here = recipe.changed(
+        with_paths(recipe.content, {one.path: one.folder for one in sources.values()})
+    )
+    sections: dict[str, str] = {}
+    files: dict[str, bytes | None] = {}
     if request.results is not None:
-        yield "results", results_section(request.results, recipe, request.folder)
-    if request.study is not None:
-        yield "search", search_section(request.study, recipe, pictures)
-        yield "queries", queries_section(request.study, texts=request.with_queries)
+        found = scored(request.results, _keys(request.folder, here, sources))
+        sections["results"] = results_section(request.results, found)
+        text = leaderboards(request.results, found)
+        files[LEADERBOARDS] = None if text is None else text.encode()
+    if (study := request.study) is not None:
+        drawn = {own: study / name for own, name in PICTURES.items() if is_file(study / name)}
+        files |= {own: read_bytes(path) for own, path in drawn.items()}
+        sections["search"] = search_section(study, here, list(drawn))
+        sections["queries"] = queries_section(study, texts=request.with_queries)
+        if request.with_queries:
+            files[QUERIES] = read_bytes(study / POOL)
+    if request.analysis is not None:
+        analysis = find_analysis(request.analysis)
+        pictures = pictures_of(analysis)
+        files |= pictures
+        known = {str(one.folder): one.revision for one in sources.values()}
+        prints = {*known.values(), *map(fingerprint, known)}
+        sections["analysis"] = analysis_section(
+            analysis, {one for one in prints if one}, list(pictures)
+        )
+    return sections, files
+
+
+def _keys(folder: Path, here: Recipe, sources: Mapping[str, Source]) -> set[str]:
+    """Give what a merge may be known by in results: by folders, by ids on the Hub, as a model."""
+    ids = {str(one.folder): name for name, one in sources.items() if one.repository}
+    named = here.changed(with_names(here.content, ids))
+    keys = (recognize(here), recognize(named), fingerprint(str(folder)))
+    return {key for key in keys if key is not None}
 
 
 def _license_in(card: str, folder: Path) -> str | None:

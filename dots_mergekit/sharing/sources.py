@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,17 +13,27 @@ import huggingface_hub
 from huggingface_hub.repocard import metadata_load
 
 from dots_mergekit.errors import DotsError
-from dots_mergekit.files import write_text
-from dots_mergekit.foreign import is_file, is_folder, read_json
+from dots_mergekit.foreign import read_text
 from dots_mergekit.messages import shortest_ends
 from dots_mergekit.recipe import Recipe
-from dots_mergekit.recipe.places import reference
+from dots_mergekit.recipe.places import reference, with_paths
+from dots_mergekit.recipe.whereabouts import find_model
+from dots_mergekit.sharing.citations import entries_in
 from dots_mergekit.sharing.hashes import content_hash, hash_files
 
-__all__ = ["PLACES", "Source", "keep_places", "known_places", "named_models", "sources_of"]
+__all__ = [
+    "CARD",
+    "Source",
+    "named_models",
+    "on_disk",
+    "sources_of",
+]
 
-PLACES = Path(".cache", "dots-mergekit", "places.json")
-"""Where the models of a merge lie on this machine: in the merge's folder, and never uploaded."""
+CARD = "README.md"
+"""A model's card."""
+
+# Before what folders are called in public.
+_LOCAL = "./local/"
 
 # How the Hub's client keeps a model.
 _CACHED = re.compile(r"models--(?P<owner>.+?)--(?P<name>.+)/snapshots/(?P<revision>[0-9a-f]{40})")
@@ -44,6 +53,7 @@ class Source:
         files: SHA-256 of its files, by name.
         license: As its card says it.
         languages: As its card says them.
+        citations: BibTeX entries in its card.
     """
 
     path: str
@@ -53,6 +63,7 @@ class Source:
     files: Mapping[str, str]
     license: str | None
     languages: tuple[str, ...]
+    citations: tuple[str, ...] = ()
 
     @property
     def contents(self) -> str:
@@ -83,72 +94,70 @@ def sources_of(recipe: Recipe, places: Mapping[str, str]) -> dict[str, Source]:
     """
     found = {path: _source(path, places.get(path)) for path in named_models(recipe)}
     folders = {path: path for path, source in found.items() if source.repository is None}
-    public = {path: f"./local/{end}" for path, end in shortest_ends(folders).items()}
+    public = {path: f"{_LOCAL}{end}" for path, end in shortest_ends(folders).items()}
     return {
         public.get(path, f"{source.repository}@{source.revision}"): source
         for path, source in found.items()
     }
 
 
-def known_places(folder: Path) -> dict[str, str]:
-    """Read where the models of a merge lie; nothing where that was not kept.
+def on_disk(recipe: Recipe, places: Mapping[str, str] | None = None) -> Recipe:
+    """Give a recipe with the folders of its models, also of those that came from the Hub.
+
+    What was merged is then known by its contents, whether a recipe names a commit of it or not.
 
     Raises:
-        DotsError: What was kept cannot be read.
+        DotsError: A model is not on this machine.
     """
-    if not is_file(folder / PLACES):
-        return {}
-    content = read_json(folder / PLACES)
-    if not isinstance(content, dict) or not all(isinstance(p, str) for p in content.values()):
-        raise DotsError(f"{folder / PLACES} does not say where models are; remove it")
-    return content
-
-
-def keep_places(folder: Path, sources: Mapping[str, Source]) -> None:
-    """Keep where the models of a merge lie, by their public names."""
-    place = folder / PLACES
-    place.parent.mkdir(parents=True, exist_ok=True)
-    content = {name: str(source.folder.resolve()) for name, source in sources.items()}
-    write_text(place, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    found = {path: _folder(path, (places or {}).get(path)) for path in named_models(recipe)}
+    return recipe.changed(with_paths(recipe.content, found))
 
 
 def _source(path: str, place: str | None) -> Source:
-    folder = Path(place or path)
-    if not is_folder(folder):
-        name, _, revision = path.partition("@")
-        config: Any = None
-        with contextlib.suppress(ValueError):  # not the form of a Hub id
-            config = huggingface_hub.try_to_load_from_cache(
-                name, "config.json", revision=revision or None
-            )
-        if not isinstance(config, str):
-            raise DotsError(
-                f"{folder} was merged and is not on this machine, so it cannot be said what it "
-                "was; go to the folder that the merge was made in, or download it again"
-            )
-        folder = Path(config).parent
+    folder = _folder(path, place)
     cached = _CACHED.search(folder.resolve().as_posix())
     repository = f"{cached['owner']}/{cached['name']}" if cached else None
     commit = cached["revision"] if cached else None
-    said = _card(folder, repository, commit)
+    said, citations = _card(folder, repository, commit)
     return Source(
         path, folder, repository, commit, hash_files(folder),
         license=next(_words(said.get("license")), None),
         languages=tuple(_words(said.get("language"))),
+        citations=citations,
     )  # fmt: skip
 
 
-def _card(folder: Path, repository: str | None, revision: str | None) -> Mapping[str, Any]:
-    """Give what a model's card says of it: the card in its folder, or the one on the Hub."""
-    with contextlib.suppress(Exception):  # broken YAML, no card: nothing is said then
-        if (folder / "README.md").is_file():
-            return metadata_load(folder / "README.md") or {}
-        if repository is not None and not huggingface_hub.constants.is_offline_mode():
-            found = huggingface_hub.HfApi().model_info(
-                repository, revision=revision, timeout=_HUB_SECONDS
+def _folder(path: str, place: str | None) -> Path:
+    found = find_model(place or path)
+    if found is None:
+        missing = place or path
+        remedy = "go to the folder that the merge was made in, or download it again"
+        if missing.startswith(_LOCAL):
+            remedy = "share it from the machine where it was merged, which knows the folder"
+        raise DotsError(
+            f"{missing} was merged and is not on this machine, so it cannot be said what it was; "
+            f"{remedy}"
+        )
+    return found
+
+
+def _card(
+    folder: Path, repository: str | None, revision: str | None
+) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+    """Give what a model's card says of it, and what it asks to cite.
+
+    The card is the one in its folder, or the one on the Hub.
+    """
+    path = folder / CARD
+    with contextlib.suppress(Exception):  # broken YAML, no card, no network: nothing is said then
+        if not path.is_file() and repository and not huggingface_hub.constants.is_offline_mode():
+            path = Path(
+                huggingface_hub.hf_hub_download(
+                    repository, CARD, revision=revision, etag_timeout=_HUB_SECONDS
+                )
             )
-            return dict(vars(found.card_data)) if found.card_data else {}
-    return {}
+        return metadata_load(path) or {}, entries_in(read_text(path))
+    return {}, ()
 
 
 def _words(value: Any) -> Iterator[str]:

@@ -36,7 +36,8 @@ def require_name(repository: str) -> None:
         validate_repo_id(repository)
     except HFValidationError as error:
         raise DotsError(
-            f"{repository!r} is no name on the Hub: {first_line(error)}; write user/name"
+            f"{repository!r} is no name on the Hub: {first_line(error).rstrip('.')}; write "
+            "user/name"
         ) from error
     if "/" not in repository:
         raise DotsError(f"{repository!r} names no owner; write user/{repository}")

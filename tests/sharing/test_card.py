@@ -5,17 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shlex
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from huggingface_hub import ModelCard
+from huggingface_hub import ModelCard, snapshot_download
+from loopback_hub import Hub, running, speak_to
 from safetensors import safe_open
 from shared_merges import REVISION, cached, write_merge
 
 from dots_mergekit import DotsError, Recipe, Silent, share
+from dots_mergekit.cli.reproduce import main as reproduce
 from dots_mergekit.recipe.fingerprint import fingerprint
 
 NAMES = ("base", "sft", "rlvr")
@@ -142,18 +146,45 @@ def test_a_card_without_our_sections_is_kept_whole(out: Path) -> None:
     assert card.data.license == "mit"
 
 
-def test_it_can_be_shared_again_from_elsewhere(
+def test_it_can_be_shared_from_elsewhere_and_again(
     models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first time relative paths count from where it was merged; then they are kept."""
+    """Relative paths count from where it was merged."""
     monkeypatch.chdir(models.parent)
     out = write_merge(tmp_path, {name: f"./{models.name}/{name}" for name in NAMES})
-    shared(out)
-    record = (out / "reproduce.json").read_bytes()
     (tmp_path / "else").mkdir()
     monkeypatch.chdir(tmp_path / "else")
     shared(out)
+    record = (out / "reproduce.json").read_bytes()
+    shared(out)
     assert (out / "reproduce.json").read_bytes() == record
+
+
+def test_what_mergekit_itself_merged_is_shared_from_where_it_was_merged(
+    made: Path, models: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.rmtree(out / ".cache")
+    recipe = out / "mergekit_config.yml"
+    recipe.write_text(recipe.read_text().replace(f"{models}/", f"./{models.name}/"))
+    with pytest.raises(DotsError, match="go to the folder that the merge was made in"):
+        shared(out)
+    monkeypatch.chdir(models.parent)
+    shared(out)
+
+
+def test_models_of_the_hub_are_pinned_to_what_was_merged_though_they_moved_on(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running(Hub()) as hub:
+        speak_to(hub, tmp_path / "cache", monkeypatch)
+        for name in NAMES:
+            hub.put(f"org/{name}", {p.name: p.read_bytes() for p in (models / name).iterdir()})
+        merged = {f"org/{name}@{hub.head(f'org/{name}')}" for name in NAMES}
+        out = write_merge(tmp_path, {name: f"org/{name}" for name in NAMES})
+        hub.put("org/sft", {**hub.files("org/sft"), "new.txt": b"of today"})
+        snapshot_download("org/sft")
+        shared(out)
+    assert set(Recipe.load(out / "mergekit_config.yml").paths) == merged
 
 
 def test_a_tokenizer_of_its_own_is_a_source_too(models: Path, tmp_path: Path) -> None:
@@ -182,6 +213,19 @@ def test_the_cards_python_runs_as_written(
     exec(code, names)
     assert names["output"].shape[1] > names["inputs"]["input_ids"].shape[1]
     assert capsys.readouterr().out
+
+
+def test_the_cards_commands_are_commands(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", shared(out).text, re.DOTALL | re.MULTILINE)
+    lines = [line for language, text in blocks if not language for line in text.splitlines()]
+    commands = [shlex.split(line, comments=True) for line in lines]
+    named = {command[0]: command[1:] for command in commands}
+    assert named["vllm"] == ["serve", "out"]
+    assert named["mergekit-yaml"] == ["mergekit_config.yml", "OUT"]
+    monkeypatch.chdir(out.parent)
+    assert reproduce([*named["dots-reproduce"], "-q"]) == 0
+    if shutil.which("vllm"):
+        subprocess.run(["vllm", *named["vllm"], "--help"], check=True, capture_output=True)
 
 
 @pytest.mark.parametrize(

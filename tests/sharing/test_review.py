@@ -49,6 +49,13 @@ def test_weights_that_are_not_what_came_out_are_an_error(
     assert first.startswith("error: model.safetensors is not what reproduce.json says")
 
 
+def test_one_merge_is_looked_at(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--check", str(out), "user/name"])
+    assert ended.value.code == 2
+    assert "--check looks at one merge" in capsys.readouterr().err
+
+
 def test_what_is_no_merge_is_said(tmp_path: Path, models: Path) -> None:
     (tmp_path / "bare").mkdir()
     said = [one.message for one in review(tmp_path / "bare").errors]

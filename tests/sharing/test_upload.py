@@ -12,7 +12,7 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 from huggingface_hub import constants
-from loopback_hub import READER, WRITER, Hub, running
+from loopback_hub import READER, WRITER, Hub, running, speak_to
 from shared_merges import write_merge
 
 from dots_mergekit.cli.reproduce import main as reproduce
@@ -29,12 +29,7 @@ def hub(
 ) -> Iterator[Hub]:
     """A Hub; with LFS as where Xet is switched off, without through the client's own batches."""
     with running(Hub(lfs=request.param == "lfs")) as served:
-        monkeypatch.setattr(constants, "ENDPOINT", served.url)
-        template = f"{served.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", served.lfs)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        speak_to(served, tmp_path / "cache", monkeypatch)
         monkeypatch.setattr("time.sleep", lambda seconds: None)  # between the client's tries
         monkeypatch.setenv("HF_TOKEN", WRITER)
         yield served
@@ -71,6 +66,15 @@ def test_all_files_arrive_and_the_next_time_nothing_is_sent(
     assert arrived(hub) == held(out)
     assert ".cache" not in "".join(hub.files(NAME))
     assert len(hub.commits[NAME]) == 2  # made, and filled
+
+
+def test_the_hubs_own_upload_takes_a_shared_merge_and_leaves_out_what_stays_at_home(
+    hub: Hub, out: Path
+) -> None:
+    assert share([str(out), "-q"]) == 0
+    huggingface_hub.create_repo(NAME)
+    huggingface_hub.upload_folder(repo_id=NAME, folder_path=out)
+    assert arrived(hub) == held(out)
 
 
 @pytest.mark.parametrize("where", [("PUT", "/lfs"), ("POST", f"/api/models/{NAME}/commit")])
