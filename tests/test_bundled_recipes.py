@@ -81,7 +81,7 @@ def test_it_says_how_to_tune_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.chdir(ROOT)
     settings = Settings.parse(Recipe.load(path))
     assert len(settings.weights) == 2
-    assert (settings.queries.selection, settings.queries.size) == ("random", 256)
+    assert (settings.queries.selection, settings.queries.size) == ("random", 192)
 
 
 def test_the_ones_we_promise_are_there() -> None:

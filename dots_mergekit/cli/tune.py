@@ -29,9 +29,8 @@ Find how much of each model to merge, from questions alone, without their answer
 
 The models of a recipe first answer the questions by themselves. Then merges with different λ read
 what these said: a merge that finds their majority answers probable, of each question the likelier
-one, is a good one. The best few answer once each, so that none is chosen that has fallen silent.
-With other objectives merges answer for themselves, several times each (--objectives
-consistency,agreement).
+one, is a good one. The best few answer for themselves, too, before one is chosen. With other
+objectives all merges do, several times each (--objectives consistency,agreement).
 
 What the search needs stands in the recipe, where mergekit ignores it; options go before it:
 

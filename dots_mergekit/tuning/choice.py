@@ -76,6 +76,17 @@ def _sum_of(*names: str) -> Callable[[Sequence[ObjectiveValues], Directions], li
     return merit
 
 
+def _support(points: Sequence[ObjectiveValues], directions: Directions) -> list[Merit]:
+    """Prefer the largest support; of points that answered, with the mean of what votes say."""
+    rest = _normalised(points, directions)
+    return [
+        (point["support"] + (point["consistency"] + point["agreement"]) / 2, sum(x))
+        if {"consistency", "agreement"} <= set(point)
+        else (point["support"], sum(x))
+        for point, x in zip(points, rest, strict=True)
+    ]
+
+
 def _perplexity_within(points: Sequence[ObjectiveValues], directions: Directions) -> list[Merit]:
     """Lowest perplexity among those at most 0.02 under the best consistency."""
     measure = next(name for name in _PERPLEXITIES if name in directions)
@@ -99,7 +110,12 @@ RULES: Mapping[str, Rule] = {
     ),
     "consistency": Rule("the highest consistency", (("consistency",),), _sum_of("consistency")),
     "agreement": Rule("the highest agreement", (("agreement",),), _sum_of("agreement")),
-    "support": Rule("the largest support", (("support",),), _sum_of("support")),
+    "support": Rule(
+        "the largest support, to which the mean of consistency and agreement is added for the few "
+        "that answered",
+        (("support",),),
+        _support,
+    ),
     "knee": Rule(
         "the greatest distance from the line between the front's ends (its knee)", (), _knee
     ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from dots_mergekit.errors import DotsError, NonFiniteError
 from dots_mergekit.objectives.queries import Query
@@ -15,6 +16,7 @@ from dots_mergekit.tuning.choice import pick, ranking
 from dots_mergekit.tuning.retries import insist
 from dots_mergekit.tuning.seeds import seed_for
 from dots_mergekit.tuning.seen import keep_seen
+from dots_mergekit.tuning.space import apart
 from dots_mergekit.tuning.study import Study
 from dots_mergekit.tuning.trials import SecondLook, Trial
 
@@ -40,7 +42,7 @@ def choose(
     best = trials[pick(first, directions, rule)]
     if not study.settings.confirm:
         return best, {}
-    few = [trials[i] for i in ranking(first, directions, rule)[: study.settings.confirm]]
+    few = _few([trials[i] for i in ranking(first, directions, rule)], study)
     confirmed = _look_again(study, few, scorer, queries, progress)
     if not confirmed:
         raise DotsError(
@@ -55,6 +57,16 @@ def choose(
             return trials[index], confirmed
     best = few[pick(list(confirmed.values()), directions, rule)]  # refuses: none may be picked
     return best, confirmed
+
+
+def _few(ranked: Sequence[Trial], study: Study) -> Sequence[Trial]:
+    """Take the best trials; where the second look decides by votes, too, best ones apart."""
+    settings = study.settings
+    if settings.spoken:
+        return ranked[: settings.confirm]
+    far = apart([trial.point for trial in ranked], settings)
+    rest = [trial for index, trial in enumerate(ranked) if index not in far]
+    return [*(ranked[index] for index in far), *rest][: settings.confirm]
 
 
 def _look_again(
@@ -80,8 +92,15 @@ def _look_again(
                     votes=settings.second_votes,
                 )
 
+            def scored() -> Scores:
+                again = ask()
+                if not again.answered:
+                    return again
+                seen = Scores.of(again.answered, settings.second_objectives)
+                return replace(again, objectives=seen.objectives)
+
             try:
-                again = _finite(insist(ask, progress))
+                again = _finite(insist(scored, progress))
                 keep_seen(study.folder, trial.number, again.answered, again=True)
                 look = SecondLook(again, time.monotonic() - began)
             except NonFiniteError as error:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dots_mergekit.tuning.collapse import rejection
 from dots_mergekit.tuning.landmarks import all_ones, nearest_parents
 from dots_mergekit.tuning.outcome import Outcome
-from dots_mergekit.tuning.settings import Range
+from dots_mergekit.tuning.ranges import Range
 from dots_mergekit.tuning.trials import Trial
 
 if TYPE_CHECKING:

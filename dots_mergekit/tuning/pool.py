@@ -55,7 +55,7 @@ class PoolSettings(Section):
     split: str | None = Field(default=None, min_length=1)
     """The split of a Hugging Face dataset; needed where it has several."""
     size: int = Field(default=64, ge=1)
-    """Queries in the pool, 256 where trials need no answers; `selection: all` passes over it."""
+    """Queries in the pool, 192 where trials need no answers; `selection: all` passes over it."""
     selection: Annotated[str, OneOf(POOL_SELECTIONS, "selection")] = "difficulty"
     """How the pool is chosen: by `difficulty` as in the paper; at `random`, which is the default
     where trials need no answers; or `all`."""

@@ -105,7 +105,13 @@ def _chosen(outcome: Outcome) -> str:
         compared["every λ = 1"] = ones
     nearest = nearest_parents(outcome)
     compared |= {f"nearest to {name} alone": trial for name, trial in nearest.items()}
-    head = ("", "trial", "where", *settings.objectives, *(f"{o}, 2nd" for o in settings.objectives))
+    head = (
+        "",
+        "trial",
+        "where",
+        *settings.objectives,
+        *(f"{o}, 2nd" for o in settings.second_objectives),
+    )
     lines.append(markdown_table(head, [_row(outcome, *pair) for pair in compared.items()]))
     if nearest:
         where = ", ".join(f"for {name} ({trial.point})" for name, trial in nearest.items())
@@ -132,7 +138,10 @@ def _row(outcome: Outcome, name: str, trial: Trial) -> tuple[str, ...]:
         str(trial.number),
         str(trial.point),
         *(f"{trial.scores.objectives[o]:.3f}" for o in objectives),
-        *(f"{again.objectives[o]:.3f}" if again else "" for o in objectives),
+        *(
+            f"{again.objectives[o]:.3f}" if again and o in again.objectives else ""
+            for o in outcome.settings.second_objectives
+        ),
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal
 
@@ -11,11 +10,9 @@ from pydantic import (
     BeforeValidator,
     Discriminator,
     Field,
-    PlainValidator,
     Tag,
     ValidationError,
     ValidationInfo,
-    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -30,12 +27,11 @@ from dots_mergekit.schema import Location, OneOf, as_tuple, problems, spell
 from dots_mergekit.tuning.budget import Budget
 from dots_mergekit.tuning.choice import RULES, require_rule
 from dots_mergekit.tuning.pool import PoolSettings
+from dots_mergekit.tuning.ranges import Densities, Range
 from dots_mergekit.tuning.samplers import SAMPLERS
 from dots_mergekit.tuning.sources import has_column
 
 __all__ = [
-    "DENSITY_STEP",
-    "Range",
     "Settings",
     "mistakes",
     "model_of",
@@ -47,60 +43,18 @@ _DEFAULT_OBJECTIVES = ("support", "weakest_support")
 # Where nothing is said, the first of these that the objectives allow; the last one always works.
 _DEFAULT_PICKS = ("support", "consistency+agreement", "knee")
 
-# The pool where trials need no answers: all that the sources are asked. To ask them costs as much
-# as to select a quarter of it by difficulty.
-_POOL_WITHOUT_ANSWERS = {"size": 256, "selection": "random"}
+# The pool where trials need no answers: all that the sources are asked.
+_POOL_WITHOUT_ANSWERS = {"size": 192, "selection": "random"}
 
-DENSITY_STEP = 0.05
-"""Densities are searched in these steps, so that few selections serve many trials."""
+# There the second look decides: so many points answer, so often, and are scored by votes, too.
+_CONFIRM_WITHOUT_ANSWERS, _VOTES_WITHOUT_ANSWERS = 6, 2
+_ASKED_WITHOUT_ANSWERS = ("consistency", "agreement")
 
 # How many times the votes of a trial the best few points get when they are scored again.
 _CONFIRMATION_FACTOR = 4
 
 # How many points are scored at most where a budget decides and no number is given.
 _TRIALS_IN_A_BUDGET = 1000
-
-
-def _is_finite(number: int | float) -> bool:
-    try:
-        return math.isfinite(number)
-    except OverflowError:  # of a whole number with more than 308 digits
-        return False
-
-
-def _read_range(value: object) -> tuple[float, float]:
-    pair = value if isinstance(value, list | tuple) else ()
-    numbers = [v for v in pair if isinstance(v, int | float) and not isinstance(v, bool)]
-    if len(numbers) != 2 or len(pair) != 2 or not all(map(_is_finite, numbers)):
-        raise ValueError(f"a pair of finite numbers [low, high] is needed; found {value!r:.100}")
-    low, high = numbers
-    if low > high:
-        raise ValueError(f"the range is reversed: write [{high}, {low}]; found {[low, high]!r}")
-    if low == high:
-        raise ValueError(
-            f"the range is a single value: write that into the recipe itself; found {[low, high]!r}"
-        )
-    return float(low), float(high)
-
-
-def _read_densities(value: object) -> tuple[float, float]:
-    low, high = _read_range(value)
-    if not DENSITY_STEP <= low < high <= 1.0:
-        raise ValueError(f"densities lie between {DENSITY_STEP} and 1; found {[low, high]!r}")
-    for end in (low, high):
-        if not math.isclose(end / DENSITY_STEP, round(end / DENSITY_STEP), abs_tol=1e-6):
-            raise ValueError(f"densities go in steps of {DENSITY_STEP}; found {[low, high]!r}")
-    return low, high
-
-
-_PAIR: dict[str, Any] = {
-    "type": "array",
-    "items": {"type": "number"},
-    "minItems": 2,
-    "maxItems": 2,
-}
-Range = Annotated[tuple[float, float], PlainValidator(_read_range), WithJsonSchema(_PAIR)]
-_Densities = Annotated[tuple[float, float], PlainValidator(_read_densities), WithJsonSchema(_PAIR)]
 
 
 def _kind(value: object) -> str:
@@ -128,7 +82,7 @@ class Settings(Generation):
     """Where each λ is searched: [low, high], or a range by the name of a λ or of a model."""
     density: Annotated[
         Annotated[
-            Annotated[_Densities, Tag("pair")] | Annotated[dict[str, _Densities], Tag("mapping")],
+            Annotated[Densities, Tag("pair")] | Annotated[dict[str, Densities], Tag("mapping")],
             Discriminator(_kind),
         ]
         | None,
@@ -156,7 +110,8 @@ class Settings(Generation):
     said."""
     confirm: int = Field(default=3, ge=0)
     """How many of the best points are asked again, with fresh seeds and four times the votes,
-    before one is chosen; once each query where trials need no answers."""
+    before one is chosen. Where trials need no answers it is six, apart from each other, which
+    answer each query twice."""
     seed: int = Field(default=0, ge=0)
     """Everything random follows from it."""
 
@@ -199,16 +154,14 @@ class Settings(Generation):
         found = dict(given)
         if found.get("budget") and "trials" not in found:
             found["trials"] = _TRIALS_IN_A_BUDGET
+        if _need_answers(found.get("objectives", _DEFAULT_OBJECTIVES)):
+            return found
         queries = found.get("queries")
         if isinstance(queries, str):
             queries = {"source": queries}
-        if (
-            isinstance(queries, Mapping)
-            and not {"selection", "candidates"} & set(queries)
-            and not _need_answers(found.get("objectives", _DEFAULT_OBJECTIVES))
-        ):
+        if isinstance(queries, Mapping) and not {"selection", "candidates"} & set(queries):
             found["queries"] = {**_POOL_WITHOUT_ANSWERS, **queries}
-        return found
+        return {"confirm": _CONFIRM_WITHOUT_ANSWERS, **found}
 
     @field_validator("weight")
     @classmethod
@@ -269,11 +222,14 @@ class Settings(Generation):
 
     @property
     def second_votes(self) -> int:
-        """Responses to each query when the best few points are scored again.
+        """Responses to each query when the best few points are scored again."""
+        return _CONFIRMATION_FACTOR * self.votes if self.spoken else _VOTES_WITHOUT_ANSWERS
 
-        Where trials need no answers one shows whether a merge still gives any.
-        """
-        return _CONFIRMATION_FACTOR * self.votes if self.spoken else 1
+    @property
+    def second_objectives(self) -> tuple[str, ...]:
+        """What they are scored by then: where trials needed no answers, by these, too."""
+        more = () if self.spoken else _ASKED_WITHOUT_ANSWERS
+        return (*self.objectives, *(name for name in more if name not in self.objectives))
 
     @property
     def content(self) -> dict[str, Any]:

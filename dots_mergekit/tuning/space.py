@@ -5,14 +5,16 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dots_mergekit.recipe import Recipe
-from dots_mergekit.tuning.settings import DENSITY_STEP, Range, Settings
+from dots_mergekit.tuning.ranges import DENSITY_STEP, Range
+from dots_mergekit.tuning.settings import Settings
 
 __all__ = [
     "Point",
+    "apart",
     "edges",
     "few_trials",
     "grid",
@@ -27,6 +29,9 @@ _DENSITY_OF = "density of "
 
 # Up to this many dimensions every corner of the box is tried: 2, 4 or 8 points.
 _ALL_CORNERS = 3
+
+# Points are apart from each other if they differ by this share of a range.
+_APART = 0.1
 
 # A choice nearer to an end of a range than this share of its span lies on the edge.
 _EDGE = 0.01
@@ -171,6 +176,31 @@ def _levels(ends: Range, count: int, is_density: bool) -> list[float]:
     if is_density:
         levels = [low + round((level - low) / DENSITY_STEP) * DENSITY_STEP for level in levels]
     return list(dict.fromkeys(round(level, 6) for level in levels))
+
+
+def apart(points: Sequence[Point], settings: Settings) -> list[int]:
+    """List the points that are a tenth of a range away, in some dimension, from all listed before.
+
+    Args:
+        points: In the order in which they are taken.
+        settings: Whose ranges count.
+
+    Returns:
+        Positions in `points`.
+    """
+    spans = {name: high - low for name, (low, high) in ranges(settings).items()}
+    taken: list[int] = []
+    for index, point in enumerate(points):
+        here = point.parameters
+        if all(
+            any(
+                abs(here[name] - points[other].parameters[name]) >= _APART * span
+                for name, span in spans.items()
+            )
+            for other in taken
+        ):
+            taken.append(index)
+    return taken
 
 
 def edges(point: Point, settings: Settings) -> list[str]:

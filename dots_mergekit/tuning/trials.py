@@ -14,7 +14,8 @@ from optuna.trial import FrozenTrial, TrialState
 from dots_mergekit.errors import DotsError, NonFiniteError
 from dots_mergekit.objectives.scores import Scores
 from dots_mergekit.tuning.collapse import violation
-from dots_mergekit.tuning.settings import DENSITY_STEP, Settings
+from dots_mergekit.tuning.ranges import DENSITY_STEP
+from dots_mergekit.tuning.settings import Settings
 from dots_mergekit.tuning.space import Point, ranges
 
 __all__ = ["LeftOut", "SecondLook", "Trial", "Trials"]

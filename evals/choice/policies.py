@@ -69,8 +69,9 @@ class Policy:
         trials: How many points are asked; None asks all that are left.
         votes: How often each query is asked at each point.
         rule: What chooses: a plain objective, their sum, their sum smoothed by a surrogate, the
-            screen's own order, or the share of answers that the next points of the grid give, too
-            (AdaMMS, arXiv:2503.23733).
+            screen's own order, what screened the points and half of that sum (`both`), or the
+            share of answers that the next points of the grid give, too (AdaMMS,
+            arXiv:2503.23733).
         confirm: How many of the best are asked again.
         confirm_votes: How often.
         fresh: Ask them other queries than those of the search, as far as there are some.
@@ -88,7 +89,9 @@ class Policy:
     screened: int | None = None
     trials: int | None = 40
     votes: int = 7
-    rule: Literal["sum", "consistency", "agreement", "smooth", "screen", "neighbours"] = "sum"
+    rule: Literal["sum", "consistency", "agreement", "smooth", "screen", "both", "neighbours"] = (
+        "sum"
+    )
     confirm: int = 3
     confirm_votes: int = 20
     fresh: bool = False
@@ -139,7 +142,7 @@ def run(policy: Policy, world: World, seed: int) -> Run:
     # The order in which votes are seen; one for all points, as random numbers are common to them.
     order = rng.permutation(world.answers.shape[2])
     pool = _select(policy, world, order, rng)
-    generated, read = pool.tokens, 0
+    generated, read, likely = pool.tokens, 0, np.empty(0)
     points = policy.box.of(world)
     if policy.screen is not None:
         on, surer = pool.queries, pool.surer
@@ -156,7 +159,9 @@ def run(policy: Policy, world: World, seed: int) -> Run:
     if policy.charged is not None:
         cost = cost / len(tried) * policy.charged
     generated += int(cost)
-    merits = asked.merits(tried, policy.rule)
+    merits = asked.merits(tried, "sum" if policy.rule == "both" else policy.rule)
+    if policy.rule == "both":
+        merits = likely[tried] + merits / 2
     allowed = asked.no_answer[tried] <= _MOST_WITHOUT_ANSWER
     ranked = tried[np.argsort(-np.where(allowed, merits, -math.inf), kind="stable")]
     if not policy.confirm:

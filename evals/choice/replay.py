@@ -28,7 +28,7 @@ from worlds import World, read
 from dots_mergekit.messages import markdown_table
 
 # Okabe and Ito's: told apart by everybody, in print, too.
-_COLORS = ("#D55E00", "#0072B2", "#009E73")
+_COLORS = ("#D55E00", "#0072B2", "#E69F00", "#009E73")
 
 # The halves of the test questions that labels are taken from.
 _HALVES = 20
@@ -37,6 +37,10 @@ _PAPER_BOX = Box((0.5, 2.0), (0.5, 2.0), (0.3,))
 _PAPER = Policy(box=_PAPER_BOX, trials=None, charged=100, rule="consistency", confirm=0)
 _VOTES = Policy(box=_PAPER_BOX, trials=None, charged=40)
 _SUPPORT = Policy(screen="support", rule="screen", selection="random", candidates=128)
+_OURS = Policy(
+    screen="support", rule="both", selection="random", candidates=192, size=192,
+    screened=6, trials=6, votes=2, confirm=0,
+)  # fmt: skip
 
 POLICIES: Mapping[str, Policy] = {
     "(1, 1), density 0.3": Policy(box=Box((1, 1), (1, 1), (0.3,)), source_votes=0, trials=0),
@@ -51,6 +55,12 @@ POLICIES: Mapping[str, Policy] = {
     "sum, 128 candidates": replace(_SUPPORT, screen="sum"),
     "likelier, 128": replace(_SUPPORT, screen="likelier"),
     "surer, 128": replace(_SUPPORT, screen="surer"),
+    "support, 192, best 6 asked twice": _OURS,
+    "the same, the paper's λ": replace(_OURS, box=replace(_PAPER_BOX, densities=Box().densities)),
+    "the same, density 0.3": replace(_OURS, box=Box(densities=(0.3,))),
+    "the same, the paper's range": replace(_OURS, box=_PAPER_BOX),
+    "the same, 128": replace(_OURS, candidates=128, size=128),
+    "the same, best 8 asked four times": replace(_OURS, screened=8, trials=8, votes=4),
     "support, 64": replace(_SUPPORT, candidates=64),
     "support, 128": _SUPPORT,
     "support, 192": replace(_SUPPORT, candidates=192),
@@ -74,9 +84,10 @@ CURVES: Mapping[str, Sequence[Policy]] = {
         *(replace(_VOTES, trials=trials, charged=None) for trials in (3, 6, 10)),
         *(replace(_VOTES, charged=trials) for trials in (20, 40, 80)),
     ],
-    "support": [
-        replace(_SUPPORT, candidates=size, box=replace(_PAPER_BOX, densities=Box().densities))
-        for size in (16, 32, 64, 96, 128, 192)
+    "support alone": [replace(_SUPPORT, candidates=size) for size in (16, 32, 64, 128, 192)],
+    "support, the best asked": [
+        replace(_OURS, candidates=size, size=size, screened=few, trials=few)
+        for size, few in ((32, 3), (64, 4), (128, 6), (192, 6), (192, 12))
     ],
 }
 """Ways to search, each at several costs."""
@@ -148,7 +159,7 @@ def draw(worlds: Sequence[World], runs: int, path: Path) -> None:
     figure = Figure(figsize=(4.2 * len(worlds), 3.6), layout="constrained")
     panels = figure.subplots(1, len(worlds), sharey=True, squeeze=False)[0]
     for panel, world in zip(panels, worlds, strict=True):
-        for (name, policies), color, mark in zip(CURVES.items(), _COLORS, "so^", strict=True):
+        for (name, policies), color, mark in zip(CURVES.items(), _COLORS, "so^D", strict=True):
             found = [replayed(policy, world, runs) for policy in policies]
             shares = [100 * statistics.fmean(regrets.shares) for regrets in found]
             means = [statistics.fmean(regrets.labels) for regrets in found]
