@@ -131,12 +131,12 @@ def measure(base: Tensor, tuned: Sequence[Tensor], rooms: Rooms | None = None) -
     products, n = found.products, base.numel()
     sources = tuple(
         # At density 1, the last one, everything is kept.
-        SourceSums(energy[-1], np.float64(products[0, i + 1]), known.octaves, number, energy)
+        SourceSums(_scalar(energy[-1]), _scalar(products[0, i + 1]), known.octaves, number, energy)
         for i, (known, (number, energy)) in enumerate(zip(found.magnitudes, kept, strict=True))
     )
     pairs = tuple(
         PairSums(
-            np.float64(products[a + 1, b + 1]),
+            _scalar(products[a + 1, b + 1]),
             *_met(seen.together[a, b]),
             kept[a][0] / n * kept[b][0],
         )
@@ -191,18 +191,23 @@ def _see(
                 row += torch.bincount(place, minlength=CODES * CODES)
         return counts, listed
 
-    parts = rooms.run(work, base) if needed else []
-    together = sum(counts.cpu().numpy() for counts, _ in parts)
+    if not needed:
+        return _Seen({}, {})
+    parts = rooms.run(work, base)
     # By their place, so that the order in which threads took the chunks leaves no trace.
     ordered = sorted(piece for _, listed in parts for piece in listed)
-    sums = np.array([found for _, found in ordered]).sum(axis=0)
-    sums = sums.reshape(len(weighed), 2, LEVELS, 2)
+    together = torch.stack([counts for counts, _ in parts]).sum(dim=0).cpu().numpy()
+    sums = np.array([found for _, found in ordered]).sum(axis=0).reshape(len(weighed), 2, LEVELS, 2)
     # Without regard to the sign, at each density what its level or a lower one has.
     kept = sums.sum(axis=3)[:, :, :-1].cumsum(axis=2)
     return _Seen(
         {i: (kept[row, 0], kept[row, 1]) for row, i in enumerate(weighed)},
         {pair: together[row] for row, pair in enumerate(several)},
     )
+
+
+def _scalar(value: float) -> Array:
+    return np.array(value, dtype=float)
 
 
 def _met(codes: NDArray[np.int64]) -> tuple[Array, Array]:

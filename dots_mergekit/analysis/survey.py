@@ -72,8 +72,8 @@ def survey(base: Tensor, tuned: Sequence[Tensor], rooms: Rooms) -> Survey:
                 if n > _ALL or not listing[i]:
                     found = torch.bincount(bits.bitwise_right_shift_(16))
                     counts[i, : len(found)] += found
-            found = [vectors[a] @ vectors[b] for a, b in products]
-            seen.products.append((chunk.start, torch.stack(found).tolist()))
+            dots = torch.stack([vectors[a] @ vectors[b] for a, b in products])
+            seen.products.append((chunk.start, dots.tolist()))
         return seen
 
     parts = rooms.run(work, base)

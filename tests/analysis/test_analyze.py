@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -185,6 +186,29 @@ def test_pictures_of_other_models_do_not_stay(tmp_path: Path, models: Path) -> N
     assert (tmp_path / "out/conflict.png").exists()
     look(tmp_path / "out", models / "base", models / "sft")
     assert not (tmp_path / "out/conflict.png").exists()
+
+
+def test_the_page_loads_nothing_and_is_gone_when_it_is_not_asked_for(
+    tmp_path: Path, models: Path
+) -> None:
+    out = tmp_path / "out"
+    evil = tmp_path / "</script><script>alert(1)"
+    evil.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(models / "rlvr", evil)
+    sources = [models / "sft", evil]
+    asked: dict[str, Any] = {"base": models / "base", "model": sources, "out": out}
+    found = analyze(**asked, html=True, progress=Silent())
+    text = (out / "analysis.html").read_text()
+    assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)|src=|href=|url\(|@import", text)
+    [data] = re.findall(r'<script id="data" type="application/json">(.*?)</script>', text)
+    page = json.loads(data)
+    assert [row[0] for row in page["rows"]] == list(found.sources)
+    conflict = next(one for one in page["curves"] if one["name"].endswith("of all entries"))
+    assert conflict["lines"][0]["values"] == list(found.whole.pairs[0].conflict)
+    for figure in page["figures"]:
+        assert all(len(panel["cells"]) == len(page["places"]) for panel in figure["panels"])
+    analyze(**asked, progress=Silent())
+    assert not (out / "analysis.html").exists()
 
 
 def test_a_recipe_of_any_method_names_the_models(tmp_path: Path, models: Path) -> None:
