@@ -15,7 +15,6 @@ from dots_mergekit.tuning.choice import pick, ranking
 from dots_mergekit.tuning.retries import insist
 from dots_mergekit.tuning.seeds import seed_for
 from dots_mergekit.tuning.seen import keep_seen
-from dots_mergekit.tuning.settings import CONFIRMATION_FACTOR
 from dots_mergekit.tuning.study import Study
 from dots_mergekit.tuning.trials import SecondLook, Trial
 
@@ -78,7 +77,7 @@ def _look_again(
                     placed,
                     queries,
                     seed=seed_for(settings.seed, "confirmation"),
-                    votes=CONFIRMATION_FACTOR * settings.votes,
+                    votes=settings.second_votes,
                 )
 
             try:

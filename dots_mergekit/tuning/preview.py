@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dots_mergekit.objectives import OBJECTIVES
 from dots_mergekit.recipe import Recipe
 from dots_mergekit.tuning.pool import load_candidates, require_choosable
-from dots_mergekit.tuning.settings import CONFIRMATION_FACTOR, Settings
+from dots_mergekit.tuning.settings import Settings
 from dots_mergekit.tuning.space import few_trials, spell_range, spell_ranges
 
 __all__ = ["describe"]
@@ -24,11 +23,10 @@ def describe(recipe: Recipe, settings: Settings) -> str:
     candidates = len(loaded)
     size = min(pool.size, candidates) if pool.selection != "all" else candidates
     require_choosable(loaded[:size])
-    spoken = any(OBJECTIVES[name].needs_votes for name in settings.objectives)
     answers = {
         "queries": candidates * pool.votes * len(recipe.sources),
-        "search": settings.trials * size * settings.votes * spoken,
-        "confirmation": settings.confirm * size * CONFIRMATION_FACTOR * settings.votes,
+        "search": settings.trials * size * settings.votes * settings.spoken,
+        "confirmation": settings.confirm * size * settings.second_votes,
     }
     total = sum(answers.values())
     density = "as in the recipe"
@@ -36,6 +34,7 @@ def describe(recipe: Recipe, settings: Settings) -> str:
         density = f"searched: {spell_ranges(settings.density)}"
     elif settings.density is not None:
         density = f"searched in {spell_range(settings.density)}"
+    at_most = "" if settings.budget is None else " at most"
     lines = {
         "method": recipe.merge_method,
         "base": recipe.base,
@@ -45,7 +44,9 @@ def describe(recipe: Recipe, settings: Settings) -> str:
         "queries": f"{size} of {candidates} candidates from {pool.source}, by {pool.selection}",
         "votes": f"{settings.votes} at temperature {settings.temperature:g}",
         "objectives": ", ".join(f"{name} ({d})" for name, d in settings.directions.items()),
-        "search": f"{settings.trials} trials, sampler {settings.sampler}, seed {settings.seed}",
+        **({} if settings.budget is None else {"budget": settings.budget}),
+        "search": f"{settings.trials} trials{at_most}, sampler {settings.sampler}, "
+        f"seed {settings.seed}",
         "choice": f"{settings.pick}; the best {settings.confirm} are scored again",
         "responses": f"{total:,} ({', '.join(f'{k} {v:,}' for k, v in answers.items())})",
         "tokens": f"at most {total * settings.max_tokens:,} "

@@ -13,7 +13,7 @@ from dots_mergekit.tuning.collapse import rejection
 from dots_mergekit.tuning.landmarks import all_ones, nearest_parents
 from dots_mergekit.tuning.outcome import Outcome
 from dots_mergekit.tuning.plots import front_picture, weights_picture
-from dots_mergekit.tuning.settings import CONFIRMATION_FACTOR, model_of
+from dots_mergekit.tuning.settings import model_of
 from dots_mergekit.tuning.space import spell_range, spell_ranges
 from dots_mergekit.tuning.study import BEST
 from dots_mergekit.tuning.trials import Trial
@@ -88,12 +88,14 @@ def _chosen(outcome: Outcome) -> str:
         f"(`pick: {settings.pick}`).",
     ]
     if outcome.confirmed:
-        factor = f"{CONFIRMATION_FACTOR * settings.votes} votes instead of "
+        votes = (
+            f"{settings.second_votes} votes instead of {settings.votes if settings.spoken else 0}"
+        )
         many = len(outcome.confirmed) > 1
         lines.append(
             f"Best under this rule {'were trials' if many else 'was trial'} "
             f"{', '.join(map(str, outcome.confirmed))}, scored again with a fresh seed and "
-            f"{factor}{settings.votes}{'; the second scores decided' if many else ''}."
+            f"{votes}{'; the second scores decided' if many else ''}."
         )
     compared = {"chosen": choice}
     trials = {trial.number: trial for trial in outcome.trials}

@@ -18,6 +18,7 @@ from dots_mergekit.objectives.queries import Query, read_pool, write_pool
 from dots_mergekit.objectives.scores import Generation, Scorer
 from dots_mergekit.progress import Progress, Silent
 from dots_mergekit.recipe import Recipe
+from dots_mergekit.tuning.budget import Spending
 from dots_mergekit.tuning.choice import ranking
 from dots_mergekit.tuning.collapse import rejection
 from dots_mergekit.tuning.confirmation import choose
@@ -31,6 +32,7 @@ from dots_mergekit.tuning.seeds import seed_for
 from dots_mergekit.tuning.seen import keep_seen
 from dots_mergekit.tuning.settings import Settings
 from dots_mergekit.tuning.space import Point, edges, few_trials, grid, starts
+from dots_mergekit.tuning.spending import spending
 from dots_mergekit.tuning.study import POOL, TRIALS, VOTES, Study, open_study
 from dots_mergekit.tuning.trials import Trial
 from dots_mergekit.tuning.votes import SourcePoll, SourceVotes
@@ -222,9 +224,16 @@ def _score_trials(
     def sampler(finished: int) -> optuna.samplers.BaseSampler:
         return SAMPLERS[settings.sampler].make(seed_for(settings.seed, "sampler", finished))
 
-    progress.begin("search", settings.trials, min(trials.finished, settings.trials))
+    polls = SourceVotes(study.folder / VOTES)
+    spent = spending(study, polls, len(queries))
+    done = min(trials.finished, settings.trials)
+    paid = settings.trials if spent is None else done + spent.trials
+    progress.begin("search", int(min(settings.trials, paid)), done)
     deaths = 0
     while trials.finished < settings.trials:
+        spent = spending(study, polls, len(queries))
+        if spent is not None and spent.trials < 1:
+            return _spell_end(spent, trials.finished)
         if _stalled(trials.scored(), settings, len(first)):
             return f"the hypervolume stopped growing over {settings.patience} trials"
         begun = trials.next(planned, len(first), sampler, only_planned=on_grid)
@@ -232,7 +241,7 @@ def _score_trials(
             return "every point of the grid was scored"
         asked, point = begun
         try:
-            done = _score(study, asked, point, known.get(point.key), scorer, queries)
+            trial = _score(study, asked, point, known.get(point.key), scorer, queries)
         except (NonFiniteError, EngineError) as error:
             if isinstance(error, NonFiniteError) and error.input is not None:
                 raise  # a checkpoint is damaged, and no λ mends that
@@ -242,9 +251,9 @@ def _score_trials(
             _leave_out(study, asked, point, error, progress)
             continue
         deaths = 0
-        known.setdefault(point.key, done)
-        write_trial(study, done, study.folder / TRIALS)
-        progress.advance(_spell_progress(study, done))
+        known.setdefault(point.key, trial)
+        write_trial(study, trial, study.folder / TRIALS)
+        progress.advance(_spell_progress(study, trial, spending(study, polls, len(queries))))
     return f"all {settings.trials} trials were scored"
 
 
@@ -300,7 +309,19 @@ def _stalled(trials: Sequence[Trial], settings: Settings, first: int) -> bool:
     return now <= then * (1 + _GROWTH)
 
 
-def _spell_progress(study: Study, trial: Trial) -> str:
+def _spell_end(spent: Spending, trials: int) -> str:
+    """Say that the budget is spent, and how."""
+    rest = f", and {spent.reserved:,.0f} are kept for the second look" if spent.reserved else ""
+    text = f"{spent} were spent on {trials} trials and the source models before them{rest}"
+    if not trials:
+        raise DotsError(
+            f"the `budget` does not pay for one trial: {spent} were spent on the source models"
+            f"{rest}; allow more, or take fewer `candidates`"
+        )
+    return text
+
+
+def _spell_progress(study: Study, trial: Trial, spent: Spending | None) -> str:
     trials = study.trials.scored()
     ranked = ranking([t.scores for t in trials], study.settings.directions, study.settings.pick)
     text = f"trial {trial.number}: {trial.scores}"
@@ -309,4 +330,6 @@ def _spell_progress(study: Study, trial: Trial) -> str:
     if ranked:
         best = trials[ranked[0]]
         text += f"; best: {best.scores} (trial {best.number})"
+    if spent is not None:
+        text += f"; {spent}"
     return text

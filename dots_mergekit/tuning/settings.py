@@ -17,22 +17,23 @@ from pydantic import (
     ValidationInfo,
     WithJsonSchema,
     field_validator,
+    model_validator,
 )
 
 from dots_mergekit.errors import RecipeError
 from dots_mergekit.messages import did_you_mean
-from dots_mergekit.objectives import DIRECTIONS
+from dots_mergekit.objectives import DIRECTIONS, OBJECTIVES
 from dots_mergekit.objectives.scores import Generation
 from dots_mergekit.recipe import Recipe
 from dots_mergekit.recipe.schema import TUNE
 from dots_mergekit.schema import Location, OneOf, as_tuple, problems, spell
+from dots_mergekit.tuning.budget import Budget
 from dots_mergekit.tuning.choice import RULES, require_rule
 from dots_mergekit.tuning.pool import PoolSettings
 from dots_mergekit.tuning.samplers import SAMPLERS
 from dots_mergekit.tuning.sources import has_column
 
 __all__ = [
-    "CONFIRMATION_FACTOR",
     "DEFAULT_OBJECTIVES",
     "DEFAULT_PICK",
     "DENSITY_STEP",
@@ -52,8 +53,11 @@ _DEFAULT_PICKS = (DEFAULT_PICK, "support", "knee")
 DENSITY_STEP = 0.05
 """Densities are searched in these steps, so that few selections serve many trials."""
 
-CONFIRMATION_FACTOR = 4
-"""How many times the votes of a trial the best few points get when they are scored again."""
+# How many times the votes of a trial the best few points get when they are scored again.
+_CONFIRMATION_FACTOR = 4
+
+# How many points are scored at most where a budget decides and no number is given.
+_TRIALS_IN_A_BUDGET = 1000
 
 
 def _is_finite(number: int | float) -> bool:
@@ -138,8 +142,12 @@ class Settings(Generation):
     pick: Annotated[str, OneOf(RULES, "pick rule")] = Field(default=None, validate_default=True)
     """The rule that chooses one point; where nothing is said, the first of consistency+agreement,
     support and knee that the objectives allow."""
+    budget: str | None = None
+    """How much may be spent before the choice is made: tokens that are generated (`200k tokens`)
+    or time (`90 minutes`, `2 h`), source models, trials and second look together."""
     trials: int = Field(default=40, ge=1)
-    """Points to score in all, those of earlier runs included."""
+    """Points to score in all, those of earlier runs included; with a `budget`, as many as it pays
+    for where nothing is said."""
     sampler: Annotated[str, OneOf(SAMPLERS, "sampler")] = "gp"
     """What proposes points."""
     patience: int | None = Field(default=None, ge=1)
@@ -147,7 +155,7 @@ class Settings(Generation):
     said."""
     confirm: int = Field(default=3, ge=0)
     """How many of the best points are asked again, with fresh seeds and four times the votes,
-    before one is chosen."""
+    before one is chosen; once each query where trials need no answers."""
     seed: int = Field(default=0, ge=0)
     """Everything random follows from it."""
 
@@ -176,6 +184,18 @@ class Settings(Generation):
         if "objectives" in info.data:  # else these are what is wrong
             require_rule(pick, info.data["objectives"])
         return pick
+
+    @field_validator("budget")
+    @classmethod
+    def _amount(cls, budget: str | None) -> str | None:
+        return budget if budget is None else str(Budget.parse(budget))
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_many_as_the_budget_pays_for(cls, given: Any) -> Any:
+        if isinstance(given, Mapping) and given.get("budget") and "trials" not in given:
+            return {**given, "trials": _TRIALS_IN_A_BUDGET}
+        return given
 
     @field_validator("weight")
     @classmethod
@@ -228,6 +248,19 @@ class Settings(Generation):
     def directions(self) -> dict[str, Literal["maximize", "minimize"]]:
         """The direction of each objective, in order."""
         return {name: DIRECTIONS[name] for name in self.objectives}
+
+    @property
+    def spoken(self) -> bool:
+        """Whether a trial needs answers; likelihoods alone need none."""
+        return any(OBJECTIVES[name].needs_votes for name in self.objectives)
+
+    @property
+    def second_votes(self) -> int:
+        """Responses to each query when the best few points are scored again.
+
+        Where trials need no answers one shows whether a merge still gives any.
+        """
+        return _CONFIRMATION_FACTOR * self.votes if self.spoken else 1
 
     @property
     def content(self) -> dict[str, Any]:
