@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from dots_mergekit.analysis.result import Analysis
 
-__all__ = ["PICTURES", "pictures"]
+__all__ = ["PICTURES", "SMALL", "pictures"]
 
 # Pages that show these pictures may be light or dark, so their ground is transparent. The colours
 # have a contrast of 3 at least against white and against GitHub's dark page, text of 4. People who
@@ -256,3 +256,6 @@ PICTURES = {
     "histogram.png": Picture(_histogram, of_pairs=False),
 }
 """By the names of their files, in the order in which the report shows them."""
+
+SMALL = ("magnitude.png", "conflict.png")
+"""What another report shows of an analysis."""
