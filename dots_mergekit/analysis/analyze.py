@@ -15,6 +15,7 @@ from dots_mergekit.analysis.plots import PICTURES, pictures
 from dots_mergekit.analysis.result import Analysis, Measured
 from dots_mergekit.analysis.statistics import Sums, measure
 from dots_mergekit.backends.devices import require_device
+from dots_mergekit.errors import DotsError
 from dots_mergekit.files import require_writable, write_bytes, write_text
 from dots_mergekit.merging.experts import model_type, parts_of, spell_part
 from dots_mergekit.merging.naming import naming
@@ -56,6 +57,9 @@ def analyze(
     """
     asked = Models.asked(recipe, base, models)
     require_device(device)
+    for path in asked.recipe.paths:
+        if os.path.isdir(path) and os.path.realpath(path) == os.path.realpath(out):
+            raise DotsError(f"{out} is one of the models; choose another `out`")
     require_writable(out, "folder of the analysis")
     progress.begin("tensors", asked.count, 0)
     analysis = Analysis(

@@ -296,7 +296,7 @@ def test_what_is_not_a_number_is_named_with_its_model(tmp_path: Path, models: Pa
     ("asked", "message"),
     [
         ({}, "nothing to look at"),
-        ({"model": "a"}, "nothing to look at"),
+        ({"model": "a"}, "`base` is missing"),
         ({"base": "a"}, "`model`: name at least one"),
         ({"base": "a", "model": ["b", "a"]}, "a is the base itself"),
         ({"recipe": "recipes/quickstart.yml", "base": "a"}, "not both"),
@@ -310,6 +310,24 @@ def test_what_is_asked_in_a_wrong_way(
     monkeypatch.chdir(ROOT)
     with pytest.raises(DotsError, match=message):
         analyze(**asked, out=tmp_path / "out", progress=Silent())
+
+
+def test_a_folder_is_known_by_every_spelling(tmp_path: Path, models: Path) -> None:
+    again = f"{models}/rlvr/../sft/"
+    found = look(tmp_path / "out", models / "base", models / "sft", Path(again), models / "rlvr")
+    assert list(found.sources) == ["sft", "rlvr"]
+    found = analyze(base=models / "base", model=again, out=tmp_path / "out", progress=Silent())
+    assert list(found.sources) == ["sft"]
+    with pytest.raises(DotsError, match="is the base itself"):
+        analyze(base=models / "base", model=f"{models}/sft/../base", out=tmp_path / "out")
+
+
+def test_nothing_is_written_into_a_model(tmp_path: Path, models: Path) -> None:
+    mine = shutil.copytree(models / "sft", tmp_path / "mine")
+    before = sorted(path.name for path in mine.iterdir())
+    with pytest.raises(DotsError, match="mine is one of the models; choose another `out`"):
+        look(mine, models / "base", mine)
+    assert sorted(path.name for path in mine.iterdir()) == before
 
 
 # --- what is advised ----------------------------------------------------------------------------
