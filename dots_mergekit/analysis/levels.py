@@ -1,154 +1,111 @@
 """Which entries of a task vector are kept, at every density of a list at once, and exactly.
 
 The threshold of a density is the k-th largest |τ|, k = max(1, ⌊density · n⌋), as in
-`merging.kernel.select`; all of them together come from two passes over histograms of bit patterns.
-The *level* of an entry is how many of the thresholds exceed it: an entry is kept at the i-th
-density, in rising order, if its level is at most i. Zeros are never kept, as they add nothing. So
-the levels of two task vectors hold all curves over the density, and each is read once for them.
+`merging.kernel.select`. The *level* of an entry is how many of the thresholds exceed it: an entry
+is kept at the i-th density, in rising order, if its level is at most i. Zeros are never kept, as
+they add nothing. So the levels of two task vectors hold all curves over the density, and each is
+read once for them.
 
-|τ| is compared in float32, in which kernels take it from anything but float64.
+|τ| is compared in float32, in which kernels take it from anything but float64, by its bit pattern,
+which sorts as its value does. The upper half of the pattern settles nearly everything, and all of
+it where τ has no more digits than that: in checkpoints of bfloat16 nearly everywhere.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from dots_mergekit.merging.chunks import compute_dtype, run
+from dots_mergekit.analysis.passes import Room
 
-__all__ = ["DENSITIES", "UPPER", "Levels", "bits_of", "find_levels", "pieces", "task_vector"]
+__all__ = ["CODES", "DENSITIES", "LEVELS", "UPPER", "Levels", "patterns", "ranks", "without_zeros"]
 
 DENSITIES = tuple(i / 20 for i in range(1, 21))
 """The last one is 1, where every entry is kept that is not zero."""
 
+LEVELS = len(DENSITIES) + 1
+"""The last level is that of zeros."""
+
+CODES = 2 * LEVELS
+"""The code of an entry is twice its level, and one more where τ is negative."""
+
 UPPER = 1 << 15
 """How many values the upper half of the bit pattern of a magnitude has."""
 
-_SORTED = 1 << 14
-"""Up to this many entries are sorted, which then costs less than histograms."""
 
-_PIECE = 1 << 16
-"""Entries that a CPU looks at together: here a chunk has several temporaries, which are to fit a
-core's cache, and to be small enough that their memory is used again."""
+def ranks(n: int) -> list[int]:
+    """Give k of each density, of a tensor with n entries."""
+    return [max(1, math.floor(density * n)) for density in DENSITIES]
+
+
+def without_zeros(thresholds: Sequence[int]) -> list[int]:
+    """Give the lowest pattern that is kept at each density, from all thresholds as patterns."""
+    # At density 1 everything is kept but zeros, which are not kept where a threshold is 0.
+    return [max(1, threshold) for threshold in (*thresholds[:-1], 1)]
+
+
+def patterns(tau: Tensor, room: Room) -> Tensor:
+    """Give the bit patterns of τ in float32; they may be τ's own memory."""
+    if tau.dtype != torch.float32:
+        tau = room.take("narrow", len(tau), torch.float32, tau.device).copy_(tau)
+    return tau.view(torch.int32)
 
 
 @dataclass(frozen=True)
 class Levels:
-    """Gives the level of each entry by its bit pattern.
+    """Gives the code of each entry by its bit pattern.
 
     Attributes:
-        by_upper: The level of entries, as far as the upper half of a pattern decides.
-        steps: What is added where a pattern lies below one threshold in its bin: the thresholds,
-            and how many densities share each, by the upper half.
+        by_upper: The code, as far as the upper half of a pattern, sign included, decides.
+        steps: What is added where a magnitude lies below one bound in its bin: the bounds, and
+            twice how many densities share each, by the upper half. Only bounds that are not the
+            lowest of their bin need it.
     """
 
     by_upper: Tensor
     steps: tuple[tuple[Tensor, Tensor], ...]
 
     @classmethod
-    def between(cls, thresholds: Sequence[int], device: torch.device) -> Levels:
-        """Prepare tables for thresholds, given as bit patterns."""
-        found = torch.tensor(thresholds, dtype=torch.int32)
-        bins = torch.arange(UPPER, dtype=torch.int32)
-        by_upper = ((found >> 16)[None] > bins[:, None]).sum(dim=1, dtype=torch.int32)
+    def between(cls, bounds: Sequence[int], device: torch.device) -> Levels:
+        """Prepare tables for the lowest patterns that are kept, in the order of the densities."""
+        uppers = torch.tensor(bounds) >> 16
+        level = (len(bounds) - torch.bincount(uppers, minlength=UPPER).cumsum(0)).int()
+        by_upper = torch.cat([2 * level, 2 * level + 1])
         steps: list[tuple[Tensor, Tensor]] = []
         depth = [0] * UPPER
-        for threshold in sorted(set(thresholds)):
+        for threshold in sorted({one for one in bounds if one & 0xFFFF}):
             upper = threshold >> 16
             if depth[upper] == len(steps):
-                zeros = torch.zeros(UPPER, dtype=torch.int32)
+                zeros = torch.zeros(2 * UPPER, dtype=torch.int32)
                 steps.append((zeros, zeros.clone()))
-            bounds, shared = steps[depth[upper]]
-            bounds[upper], shared[upper] = threshold, thresholds.count(threshold)
+            lowest, shared = steps[depth[upper]]
+            for sign in (0, UPPER):
+                lowest[upper + sign] = threshold
+                shared[upper + sign] = 2 * bounds.count(threshold)
             depth[upper] += 1
-        moved = tuple((bounds.to(device), shared.to(device)) for bounds, shared in steps)
+        moved = tuple((lowest.to(device), shared.to(device)) for lowest, shared in steps)
         return cls(by_upper.to(device), moved)
 
-    def of(self, bits: Tensor) -> Tensor:
-        """Give the level of each entry, from 0 to the number of densities."""
-        upper = bits >> 16
-        level = self.by_upper.index_select(0, upper)
-        for bounds, shared in self.steps:
-            # All ones where the pattern is below the bound, else zero.
-            below = bounds.index_select(0, upper).sub_(bits).neg_().bitwise_right_shift_(31)
-            level += shared.index_select(0, upper).bitwise_and_(below)
-        return level
-
-
-def pieces(chunks: Sequence[slice], tensor: Tensor) -> Iterator[slice]:
-    """Cut chunks of a flattened tensor into what is looked at together."""
-    for chunk in chunks:
-        step = _PIECE if tensor.device.type == "cpu" else chunk.stop - chunk.start
-        for start in range(chunk.start, chunk.stop, step):
-            yield slice(start, min(start + step, chunk.stop))
-
-
-def task_vector(base: Tensor, tuned: Tensor) -> Tensor:
-    """Give τ of some entries, in the dtype that is computed in."""
-    dtype = compute_dtype(base, tuned)
-    return tuned.to(dtype, copy=True).sub_(base.to(dtype))
-
-
-def bits_of(tau: Tensor) -> Tensor:
-    """Give the bit patterns of |τ| in float32, which sort as its values do."""
-    return tau.to(torch.float32).abs().view(torch.int32)
-
-
-def find_levels(base: Tensor, tuned: Tensor, counts: Tensor) -> Levels:
-    """Find the thresholds of all densities.
-
-    Args:
-        base: A flattened tensor, not empty.
-        tuned: Another one of its size and device.
-        counts: How many entries have each upper half of the bit pattern of |τ|, on the CPU.
-    """
-    n = base.numel()
-    ranks = [max(1, math.floor(density * n)) for density in DENSITIES]
-    if n <= _SORTED:
-        ordered = bits_of(task_vector(base, tuned)).sort().values.tolist()
-        thresholds = [ordered[n - rank] for rank in ranks]
-    else:
-        thresholds = _by_histogram(base, tuned, counts, ranks)
-    # At 1 everything is kept but zeros, which are not kept where the threshold is 0 either.
-    thresholds[-1] = 1
-    return Levels.between([max(1, threshold) for threshold in thresholds], base.device)
-
-
-def _by_histogram(base: Tensor, tuned: Tensor, counts: Tensor, ranks: Sequence[int]) -> list[int]:
-    """Find the bin of each rank, and its place in the bin by the lower halves of what is there."""
-    # above[u]: how many entries lie in bins higher than u
-    above = counts.flip(0).cumsum(0).flip(0) - counts
-    from_top = (above + counts).flip(0)
-    uppers = [UPPER - 1 - int(torch.searchsorted(from_top, rank)) for rank in ranks]
-    wanted = sorted(set(uppers))
-    lower = _count_lower(base, tuned, wanted)
-    thresholds = []
-    for rank, upper in zip(ranks, uppers, strict=True):
-        at_least = lower[wanted.index(upper)].flip(0).cumsum(0)
-        place = int(torch.searchsorted(at_least, rank - int(above[upper])))
-        thresholds.append(upper << 16 | (0xFFFF - place))
-    return thresholds
-
-
-def _count_lower(base: Tensor, tuned: Tensor, wanted: Sequence[int]) -> Tensor:
-    """Count the lower halves of the bit patterns in some bins: a row for each."""
-    device = base.device
-    row = torch.zeros(UPPER, dtype=torch.int64, device=device)
-    row[list(wanted)] = (torch.arange(len(wanted), device=device) + 1) << 16
-
-    def work(chunks: Sequence[slice]) -> Tensor:
-        # All other bins are counted in the first row, which costs less than to pass over them.
-        seen = torch.zeros((len(wanted) + 1) << 16, dtype=torch.int64, device=device)
-        one = torch.ones((), dtype=torch.int64, device=device)
-        for chunk in pieces(chunks, base):
-            bits = bits_of(task_vector(base[chunk], tuned[chunk]))
-            place = row.index_select(0, bits >> 16).add_(bits & 0xFFFF)
-            seen.scatter_add_(0, place, one.expand(len(place)))
-        return seen
-
-    parts = run(work, base)
-    return torch.stack(parts).sum(dim=0).cpu().view(-1, 1 << 16)[1:]
+    def of(self, bits: Tensor, room: Room, purpose: str) -> Tensor:
+        """Give the code of each entry by the bit pattern of τ, in memory for this purpose."""
+        n, device = len(bits), bits.device
+        upper = room.take("upper", n, torch.int32, device)
+        torch.bitwise_right_shift(bits, 16, out=upper).bitwise_and_(0xFFFF)
+        code = room.take(purpose, n, torch.int32, device)
+        torch.index_select(self.by_upper, 0, upper, out=code)
+        if self.steps:
+            magnitude, below, more = (
+                room.take(name, n, torch.int32, device) for name in ("magnitude", "below", "more")
+            )
+            torch.bitwise_and(bits, 0x7FFFFFFF, out=magnitude)
+        for lowest, shared in self.steps:
+            # All ones where the magnitude is below the bound, else zero.
+            torch.index_select(lowest, 0, upper, out=below)
+            torch.sub(magnitude, below, out=below).bitwise_right_shift_(31)
+            torch.index_select(shared, 0, upper, out=more)
+            code.add_(more.bitwise_and_(below))
+        return code

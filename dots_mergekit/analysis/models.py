@@ -66,6 +66,8 @@ class Models:
             if base is not None or models:
                 raise DotsError("give `recipe`, or `base` and `model`, not both")
             return cls.of(recipe)
+        if base is None and models:
+            raise DotsError("`base` is missing: name the model that the others were trained from")
         if base is None:
             raise DotsError("nothing to look at: give `recipe`, or `base` and `model`")
         return cls.named(os.fspath(base), [os.fspath(model) for model in models])
@@ -94,14 +96,15 @@ class Models:
         """
         if not models:
             raise DotsError("`model`: name at least one model that was trained from the base")
-        if base in models:
-            raise DotsError(f"`model`: {base} is the base itself, from which changes are counted")
+        places = {_place(model): model for model in reversed(models)}
+        if same := places.get(_place(base)):
+            raise DotsError(f"`model`: {same} is the base itself, from which changes are counted")
         content: Mapping[str, Any] = {
             "merge_method": "dots",
             "base_model": _local(base),
             "models": [
                 {"model": _local(model), "parameters": {"weight": 1.0}}
-                for model in dict.fromkeys(models)
+                for model in reversed(places.values())  # each once, as it is first named
             ],
         }
         recipe = Recipe(yaml.safe_dump(content), "the models")
@@ -163,8 +166,15 @@ class Models:
         return Inputs(name, base, tuned, lacking)
 
 
+def _place(model: str) -> str:
+    """Give what is the same for every spelling of a folder; a Hub id is its own."""
+    return os.path.realpath(model) if os.path.isdir(model) else model
+
+
 def _local(model: str) -> str:
-    """Spell a folder so that nobody takes it for a Hub id."""
+    """Spell a folder so that nobody takes it for a Hub id, and so that it ends with its name."""
+    if os.path.isdir(model):
+        model = model.rstrip(os.sep) or model
     if os.path.isdir(model) and not os.path.isabs(model) and not model.startswith("."):
         return os.path.join(".", model)
     return model

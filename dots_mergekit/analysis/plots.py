@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
 import math
@@ -22,13 +23,16 @@ if TYPE_CHECKING:
 
     from dots_mergekit.analysis.result import Analysis
 
-__all__ = ["PICTURES", "pictures"]
+__all__ = ["PICTURES", "SMALL", "pictures"]
 
-# Colours that people who see colours differently tell apart, too (Okabe and Ito); lines differ in
-# their dashes as well, for print.
-_COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+# Pages that show these pictures may be light or dark, so their ground is transparent. The colours
+# have a contrast of 3 at least against white and against GitHub's dark page, text of 4. People who
+# see colours differently tell them apart, too (after Okabe and Ito); for print, lines differ in
+# their dashes as well.
+_INK = "#767676"
+_COLOURS = ("#D55E00", "#1F83C6", "#009E73", "#B8609A", "#B57C00", "#6E7BD0")
 _DASHES = ("-", "--", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (3, 1)))
-_CHANCE = "#555555"
+_CHANCE = _INK
 
 _DOTS_PER_INCH = 150
 
@@ -52,7 +56,9 @@ def pictures(analysis: Analysis) -> dict[str, bytes]:
     for name, picture in PICTURES.items():
         if analysis.whole.pairs or not picture.of_pairs:
             written = io.BytesIO()
-            picture.draw(analysis).savefig(written, format="png", dpi=_DOTS_PER_INCH)
+            with _style():
+                figure = picture.draw(analysis)
+                figure.savefig(written, format="png", dpi=_DOTS_PER_INCH, transparent=True)
             drawn[name] = written.getvalue()
     return drawn
 
@@ -70,8 +76,8 @@ def _magnitudes(analysis: Analysis) -> Figure:
     ends = (positive.min(), positive.max()) if positive.size else (1e-3, 1.0)
     low, high = ends if ends[0] < ends[1] else (ends[0] / 2, ends[0] * 2)
     scale = LogNorm(low, high)
-    title = "Change relative to the base, ‖τ‖ / ‖θ_base‖ (white: no change; grey: no such tensor)"
-    return _heat(analysis, values, title, {"cmap": "viridis", "norm": scale})
+    title = "Change relative to the base, ‖τ‖ / ‖θ_base‖ (grey: no change; empty: no such tensor)"
+    return _heat(analysis, values, title, {"cmap": "viridis", "norm": scale}, unchanged=True)
 
 
 def _cosines(analysis: Analysis) -> Figure:
@@ -85,7 +91,7 @@ def _cosines(analysis: Analysis) -> Figure:
         for number, pair in enumerate(analysis.whole.pairs)
     }
     largest = max(float(np.nanmax(np.abs(np.nan_to_num(v)))) for v in values.values()) or 1.0
-    title = "Cosine of the changes (grey: none)"
+    title = "Cosine of the changes (empty: none)"
     return _heat(analysis, values, title, {"cmap": "PuOr", "vmin": -largest, "vmax": largest})
 
 
@@ -117,22 +123,25 @@ def _heat(
     values: dict[str, NDArray[np.float64]],
     title: str,
     style: dict[str, Any],
+    *,
+    unchanged: bool = False,
 ) -> Figure:
     layers, kinds = _layers(analysis), _kinds(analysis)
     width = 1.6 + len(values) * (0.9 + 0.36 * len(kinds))
     figure = _figure(max(5.0, width), 1.9 + max(1.6, min(8.0, 0.26 * len(layers))))
     panels = figure.subplots(1, len(values), squeeze=False, sharey=True)[0]
     for axes, (name, one) in zip(panels, values.items(), strict=True):
-        axes.set_facecolor("#e2e2e2")  # where there is nothing to show
-        axes.imshow(np.where(one == 0, 0.0, np.nan), cmap="gray_r", vmin=0, vmax=1, aspect="auto")
-        shown = axes.imshow(np.where(one == 0, np.nan, one), aspect="auto", **style)
+        if unchanged:
+            same = np.where(one == 0, 0.5, np.nan)
+            axes.imshow(same, cmap="gray", vmin=0, vmax=1, aspect="auto")
+            one = np.where(one == 0, np.nan, one)
+        shown = axes.imshow(one, aspect="auto", **style)
         axes.set_title(name, fontsize=10)
         axes.set_xticks(range(len(kinds)), kinds, rotation=90, fontsize=8)
         step = max(1, math.ceil(len(layers) / 32))
         ticks = [i for i in range(len(layers)) if i % step == 0 or layers[i] is None]
         labels = ["none" if layers[i] is None else str(layers[i]) for i in ticks]
         axes.set_yticks(ticks, labels, fontsize=8)
-        axes.spines[:].set_color("#bbbbbb")
     panels[0].set_ylabel("layer")
     figure.colorbar(shown, ax=list(panels), pad=0.02)
     figure.suptitle(title, fontsize=11)
@@ -205,6 +214,22 @@ def _percents(curve: Sequence[float | None]) -> list[float]:
     return [math.nan if value is None else 100 * value for value in curve]
 
 
+def _style() -> contextlib.AbstractContextManager[None]:
+    """Draw text and lines in a colour that light and dark pages show."""
+    import matplotlib
+
+    return matplotlib.rc_context(
+        {
+            "text.color": _INK,
+            "axes.labelcolor": _INK,
+            "axes.edgecolor": _INK,
+            "xtick.color": _INK,
+            "ytick.color": _INK,
+            "grid.color": _INK,
+        }
+    )
+
+
 def _figure(width: float, height: float) -> Figure:
     # Not pyplot: no global state, no display, and the file format chooses the Agg backend.
     from matplotlib.figure import Figure
@@ -231,3 +256,6 @@ PICTURES = {
     "histogram.png": Picture(_histogram, of_pairs=False),
 }
 """By the names of their files, in the order in which the report shows them."""
+
+SMALL = ("magnitude.png", "conflict.png")
+"""What another report shows of an analysis."""

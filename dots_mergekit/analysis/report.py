@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from dots_mergekit.analysis.result import Analysis
     from dots_mergekit.analysis.saved import SavedAnalysis
 
-__all__ = ["report", "summary"]
+__all__ = ["advice_lines", "report", "size_sentence", "source_rows", "summary"]
 
 _SHOWN = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 """The densities of the tables; analysis.json has all of them."""
@@ -58,21 +58,33 @@ def _drawn(analysis: Analysis, name: str) -> bool:
 
 
 def _advice(analysis: Analysis) -> str:
-    lines = [f"- **{one.about}** ({one.sure}): {one.message}." for one in analysis.advice]
-    lines += [f"- {warning}" for warning in analysis.warnings]
-    if not lines:
-        lines = [
-            "Nothing speaks against a merge: the models have the same tensors, each has changed "
-            "the base, none has left it, and no two are nearer to each other than to it. Whether "
-            "the merge is any good, weights alone do not say."
-        ]
-    return "## What follows\n\n" + "\n".join(lines)
+    return "## What follows\n\n" + "\n".join(f"- {line}" for line in advice_lines(analysis, "**"))
 
 
-def _magnitudes(analysis: Analysis) -> str:
-    head = ("", "‖τ‖", "‖τ‖ / ‖θ_base‖", "τ = 0", "kept energy at 0.3", "model")
+def advice_lines(analysis: Analysis, mark: str = "") -> list[str]:
+    """Say what follows, a line each, with a mark around what it is about."""
+    lines = [f"{mark}{one.about}{mark} ({one.sure}): {one.message}." for one in analysis.advice]
+    return [*lines, *analysis.warnings] or [
+        "Nothing speaks against a merge: the models have the same tensors, each has changed "
+        "the base, none has left it, and no two are nearer to each other than to it. Whether "
+        "the merge is any good, weights alone do not say."
+    ]
+
+
+def size_sentence(analysis: Analysis) -> str:
+    """Say how many numbers were compared, and how to read their norms."""
+    whole = analysis.whole
+    return (
+        f"τ is a model minus the base, {whole.entries:,} numbers in {len(analysis.tensors)} "
+        f"tensors; ‖θ_base‖ is {whole.base_norm:.4g}. The kept energy is the share of ‖τ‖² in the "
+        "largest 30% of each tensor."
+    )
+
+
+def source_rows(analysis: Analysis) -> list[tuple[str, ...]]:
+    """Give a row of figures for each source."""
     at = DENSITIES.index(0.3)
-    rows = [
+    return [
         (
             name,
             f"{found.norm:.4g}",
@@ -83,12 +95,12 @@ def _magnitudes(analysis: Analysis) -> str:
         )
         for name, found in analysis.whole.sources.items()
     ]
-    whole = analysis.whole
-    return (
-        f"## How much each changed\n\nτ is a model minus the base, {whole.entries:,} numbers in "
-        f"{len(analysis.tensors)} tensors; ‖θ_base‖ is {whole.base_norm:.4g}. The kept energy is "
-        "the share of ‖τ‖² in the largest 30% of each tensor.\n\n" + markdown_table(head, rows)
-    )
+
+
+def _magnitudes(analysis: Analysis) -> str:
+    head = ("", "‖τ‖", "‖τ‖ / ‖θ_base‖", "τ = 0", "kept energy at 0.3", "model")
+    table = markdown_table(head, source_rows(analysis))
+    return f"## How much each changed\n\n{size_sentence(analysis)}\n\n{table}"
 
 
 def _pair(whole: Figures, number: int) -> str:

@@ -137,6 +137,12 @@ class Analysis:
 
         return report(self)
 
+    def html(self) -> str:
+        """Give a page for a browser, which shows figures where the mouse is."""
+        from dots_mergekit.analysis.page import page
+
+        return page(self)
+
     def summary(self) -> str:
         """Give what a terminal shows."""
         from dots_mergekit.analysis.report import summary

@@ -8,7 +8,8 @@ that does not depend on the number of threads.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import TypeVar
 
@@ -17,24 +18,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dots_mergekit.analysis.levels import (
-    DENSITIES,
-    UPPER,
-    Levels,
-    bits_of,
-    find_levels,
-    pieces,
-    task_vector,
-)
+from dots_mergekit.analysis.levels import CODES, LEVELS, Levels, patterns
+from dots_mergekit.analysis.magnitudes import Counted, Listed
+from dots_mergekit.analysis.passes import Room, Rooms, pieces, task_vector, widened
+from dots_mergekit.analysis.survey import survey
 from dots_mergekit.errors import NonFiniteError
-from dots_mergekit.merging.chunks import run
 
 __all__ = ["PairSums", "SourceSums", "Sums", "measure"]
 
 Array = NDArray[np.float64]
-
-_LEVELS = len(DENSITIES) + 1
-"""The last level is that of zeros."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,67 +98,64 @@ def _added(one: _T, other: _T) -> _T:
     return type(one)(*(getattr(one, f.name) + getattr(other, f.name) for f in fields(one)))
 
 
-def measure(base: Tensor, tuned: Sequence[Tensor]) -> Sums:
+def measure(base: Tensor, tuned: Sequence[Tensor], rooms: Rooms | None = None) -> Sums:
     """Measure the task vectors of one tensor.
 
     Args:
         base: A tensor of floating-point numbers, not empty.
         tuned: The same tensor of each source model, of the same shape and device.
+        rooms: What to compute in, if more tensors are to come.
 
     Raises:
         NonFiniteError: NaN or infinity in an input; but for entries that are so in all of them
             alike, which count as zeros.
     """
+    rooms = rooms or Rooms()
     base, tuned = base.detach().reshape(-1), [source.detach().reshape(-1) for source in tuned]
-    surveys = [_survey(base, source) for source in tuned]
-    if not all(np.isfinite(survey.sums).all() for survey in surveys):
+    found = survey(base, tuned, rooms)
+    if not all(map(math.isfinite, found.products.values())):
         base, tuned = _without_excused(base, tuned)
-        surveys = [_survey(base, source) for source in tuned]
-    levels = [
-        find_levels(base, source, survey.counts)
-        for source, survey in zip(tuned, surveys, strict=True)
+        found = survey(base, tuned, rooms)
+    bounds = [
+        known.bounds() if isinstance(known, Listed) else known.bounds(base, source, rooms)
+        for known, source in zip(found.magnitudes, tuned, strict=True)
     ]
-    n, several = base.numel(), list(itertools.combinations(range(len(tuned)), 2))
-    counts, sums = _total(lambda chunk: _see(base, tuned, levels, several, chunk), base)
-    joint, shared = np.split(counts.numpy(), [len(tuned) * _LEVELS])
-    energies, dots = np.split(sums, [len(tuned) * _LEVELS])
-    kept = joint.reshape(-1, _LEVELS)[:, :-1].cumsum(axis=1)
-    energy = energies.reshape(-1, _LEVELS)[:, :-1].cumsum(axis=1)
-    # For each pair and level, without and with a conflict.
-    met = shared.reshape(-1, _LEVELS, 2)[:, :-1].cumsum(axis=1)
+    several = list(itertools.combinations(range(len(tuned)), 2))
+    weighed = [i for i, known in enumerate(found.magnitudes) if isinstance(known, Counted)]
+    levels = [Levels.between(each, base.device) for each in bounds]
+    seen = _see(base, tuned, levels, several, weighed, rooms)
+    kept = [
+        known.kept(bounds[i]) if isinstance(known, Listed) else seen.kept[i]
+        for i, known in enumerate(found.magnitudes)
+    ]
+    products, n = found.products, base.numel()
     sources = tuple(
-        SourceSums(survey.sums[1], survey.sums[2], survey.octaves, kept[i], energy[i])
-        for i, survey in enumerate(surveys)
+        # At density 1, the last one, everything is kept.
+        SourceSums(_scalar(energy[-1]), _scalar(products[0, i + 1]), known.octaves, number, energy)
+        for i, (known, (number, energy)) in enumerate(zip(found.magnitudes, kept, strict=True))
     )
     pairs = tuple(
-        PairSums(dots[p], met[p].sum(axis=1), met[p, :, 1], kept[a] / n * kept[b])
-        for p, (a, b) in enumerate(several)
+        PairSums(
+            _scalar(products[a + 1, b + 1]),
+            *_met(seen.together[a, b]),
+            kept[a][0] / n * kept[b][0],
+        )
+        for a, b in several
     )
-    return Sums(n, float(surveys[0].sums[0]), sources, pairs)
+    return Sums(n, products[0, 0], sources, pairs)
 
 
-@dataclass(frozen=True, eq=False)
-class _Survey:
-    """What a first pass over a task vector sees: Σ θ², Σ τ², Σ θ · τ, and a histogram of |τ|."""
+@dataclass(frozen=True)
+class _Seen:
+    """What the second pass saw.
 
-    sums: Array
-    counts: Tensor
+    Attributes:
+        kept: Of some task vectors, how many entries are kept at each density, and their Σ τ².
+        together: How many entries have which codes in two of them.
+    """
 
-    @property
-    def octaves(self) -> Array:
-        counted: Array = self.counts.view(256, -1).sum(dim=1).double().numpy()
-        return counted
-
-
-def _survey(base: Tensor, tuned: Tensor) -> _Survey:
-    def see(chunk: slice) -> tuple[Tensor, Tensor]:
-        tau = task_vector(base[chunk], tuned[chunk])
-        counts = torch.bincount(bits_of(tau) >> 16, minlength=UPPER)
-        origin, step = base[chunk].double(), tau.double()
-        return counts, torch.stack([origin @ origin, step @ step, origin @ step])
-
-    counts, sums = _total(see, base)
-    return _Survey(sums, counts)
+    kept: dict[int, tuple[Array, Array]]
+    together: dict[tuple[int, int], NDArray[np.int64]]
 
 
 def _see(
@@ -174,47 +163,60 @@ def _see(
     tuned: Sequence[Tensor],
     levels: Sequence[Levels],
     several: Sequence[tuple[int, int]],
-    chunk: slice,
-) -> tuple[Tensor, Tensor]:
-    """Count the levels of each source and of each pair, and add up squares and products."""
-    counts, energies, dots = [], [], []
-    steps, found, signs = [], [], []
-    for source, known in zip(tuned, levels, strict=True):
-        tau = task_vector(base[chunk], source[chunk])
-        level, wide = known.of(bits_of(tau)), tau.double()
-        counts.append(torch.bincount(level, minlength=_LEVELS))
-        energies.append(torch.bincount(level, weights=wide.square(), minlength=_LEVELS))
-        steps.append(wide)
-        found.append(level)
-        signs.append(tau < 0)
-    for a, b in several:
-        # Both keep an entry where the higher of the two levels is reached.
-        conflict = signs[a] ^ signs[b]
-        place = torch.maximum(found[a], found[b]).mul_(2).add_(conflict)
-        counts.append(torch.bincount(place, minlength=2 * _LEVELS))
-        dots.append((steps[a] @ steps[b]).reshape(1))
-    return torch.cat(counts), torch.cat([*energies, *dots])
+    weighed: Sequence[int],
+    rooms: Rooms,
+) -> _Seen:
+    """Count the codes of each two sources, and add up squares by code for those that need it."""
+    needed = range(len(tuned)) if several else weighed
 
-
-def _total(see: Callable[[slice], tuple[Tensor, Tensor]], tensor: Tensor) -> tuple[Tensor, Array]:
-    """Add up whole numbers and fractions over the chunks of a flattened tensor; both on the CPU."""
-
-    def work(chunks: Sequence[slice]) -> tuple[Tensor, list[tuple[int, list[float]]]]:
-        counts: Tensor | None = None
-        listed = []
-        for piece in pieces(chunks, tensor):
-            more, sums = see(piece)
-            counts = more if counts is None else counts.add_(more)
-            # No tensors, which would lie scattered in memory that is to be used again.
-            listed.append((piece.start, sums.tolist()))
-        assert counts is not None  # no tensor is empty
+    def work(chunks: Sequence[slice], room: Room) -> tuple[Tensor, list[tuple[int, list[float]]]]:
+        device = base.device
+        counts = torch.zeros((len(several), CODES * CODES), dtype=torch.int64, device=device)
+        listed: list[tuple[int, list[float]]] = []
+        for chunk in pieces(chunks, base):
+            origin = widened(base[chunk], tuned, room)
+            codes: dict[int, Tensor] = {}
+            sums: list[float] = []
+            for i in needed:
+                tau = task_vector(origin, tuned[i][chunk], room)
+                codes[i] = levels[i].of(patterns(tau, room), room, f"code {i}")
+                if i in weighed:
+                    sums += torch.bincount(codes[i], minlength=CODES).tolist()
+                    squares = tau.double().square_()
+                    sums += torch.bincount(codes[i], weights=squares, minlength=CODES).tolist()
+            listed.append((chunk.start, sums))
+            place = room.take("place", chunk.stop - chunk.start, torch.int32, device)
+            for row, (a, b) in zip(counts, several, strict=True):
+                torch.add(codes[b], codes[a], alpha=CODES, out=place)
+                row += torch.bincount(place, minlength=CODES * CODES)
         return counts, listed
 
-    parts = run(work, tensor)
+    if not needed:
+        return _Seen({}, {})
+    parts = rooms.run(work, base)
     # By their place, so that the order in which threads took the chunks leaves no trace.
-    ordered = sorted((one for _, listed in parts for one in listed), key=lambda one: one[0])
-    sums = np.array([sums for _, sums in ordered]).sum(axis=0)
-    return torch.stack([counts for counts, _ in parts]).sum(dim=0).cpu(), sums
+    ordered = sorted(piece for _, listed in parts for piece in listed)
+    together = torch.stack([counts for counts, _ in parts]).sum(dim=0).cpu().numpy()
+    sums = np.array([found for _, found in ordered]).sum(axis=0).reshape(len(weighed), 2, LEVELS, 2)
+    # Without regard to the sign, at each density what its level or a lower one has.
+    kept = sums.sum(axis=3)[:, :, :-1].cumsum(axis=2)
+    return _Seen(
+        {i: (kept[row, 0], kept[row, 1]) for row, i in enumerate(weighed)},
+        {pair: together[row] for row, pair in enumerate(several)},
+    )
+
+
+def _scalar(value: float) -> Array:
+    return np.array(value, dtype=float)
+
+
+def _met(codes: NDArray[np.int64]) -> tuple[Array, Array]:
+    """Give how many entries two task vectors both keep, and in how many they differ in sign."""
+    # For each density, both levels must be reached.
+    reached = codes.reshape(LEVELS, 2, LEVELS, 2).cumsum(axis=0).cumsum(axis=2)
+    at = np.arange(LEVELS - 1)
+    found = reached[at, :, at, :].astype(float)
+    return found.sum(axis=(1, 2)), found[:, 0, 1] + found[:, 1, 0]
 
 
 def _without_excused(base: Tensor, tuned: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:

@@ -24,6 +24,7 @@ def analyze(
     base: PathLike | None = None,
     model: PathLike | Sequence[PathLike] = (),
     out: PathLike = "analysis",
+    html: bool = False,
     device: str | None = None,
     threads: int | None = None,
     verbose: bool = False,
@@ -36,6 +37,7 @@ def analyze(
         base: In place of a recipe: the base's folder or Hub id.
         model: With `base`: one or several models that were trained from it.
         out: The folder for `analysis.md`, `analysis.json` and pictures.
+        html: Write `analysis.html`, too: one page for a browser, with the figures under the mouse.
         device: Where to compute; the CPU if None.
         threads: How many threads compute on CPUs; torch decides if None.
         verbose: Let libraries log, and print every tensor.
@@ -52,4 +54,4 @@ def analyze(
         from dots_mergekit.analysis.analyze import analyze as run
 
         with calm(verbose=verbose):
-            return run(read, base, listed(model), Path(out), told, device=device)
+            return run(read, base, listed(model), Path(out), told, device=device, html=html)

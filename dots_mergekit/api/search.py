@@ -98,7 +98,7 @@ def tune(
                 storage=storage, backend=backend, notes=notes, progress=told,
             )  # fmt: skip
             stack.close()
-            write_report(outcome, gpus=gpus(backend, **options))
+            write_report(outcome, gpus=gpus(backend, **options), analysis=_analysis(outcome))
             if merge is not None:
                 target["quiet"] = not isinstance(told, Bars)
                 write_merge(outcome.best, merge, card=True, **target)
@@ -139,11 +139,30 @@ def choose(
         if merge is not None:
             refuse_unmergeable(recorded(Path(out)).recipe, told, out=merge, **target)
         outcome = choose_again(out, pick, storage=storage, progress=told)
-        write_report(outcome)
+        write_report(outcome, analysis=_analysis(outcome))
         if merge is not None:
             quiet = not isinstance(told, Bars)
             write_merge(outcome.best, merge, card=True, quiet=quiet, **target)
     return outcome
+
+
+def _analysis(outcome: Outcome) -> list[str]:
+    """Find the pictures of an analysis of these models, where one lies in the study.
+
+    None is made here: that reads all checkpoints, which takes minutes where they are large.
+    """
+    from dots_mergekit.analysis.plots import SMALL
+    from dots_mergekit.foreign import is_file, read_json
+    from dots_mergekit.tuning.study import ANALYSIS
+
+    folder, recipe = outcome.folder / ANALYSIS, outcome.recipe
+    try:
+        content = read_json(folder / "analysis.json")
+        analysed = [content["base"], *content["sources"].values()]
+        same = {*map(os.path.normpath, analysed)} == {*map(os.path.normpath, recipe.paths)}
+    except (DotsError, LookupError, TypeError, AttributeError):  # none, or something else
+        return []
+    return [f"{ANALYSIS}/{name}" for name in SMALL if same and is_file(folder / name)]
 
 
 def _open_scorer(

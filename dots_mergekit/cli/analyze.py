@@ -47,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             base=options.base,
             model=options.model,
             out=options.out,
+            html=options.html,
             device=options.device,
             threads=options.threads,
             verbose=options.verbose,
@@ -67,6 +68,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--model", metavar="M", action="append", default=[], help="with --base: a model that was"
         " trained from it; repeat it")  # fmt: skip
     add("--out", metavar="DIR", default="analysis", help="where to write (default: analysis)")
+
+    add("--html", action="store_true", help="write analysis.html, too: one page for a browser,"
+        " with figures under the mouse; it loads nothing")  # fmt: skip
 
     machine = parser.add_argument_group("this machine")
     add = machine.add_argument

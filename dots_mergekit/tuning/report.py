@@ -21,12 +21,13 @@ from dots_mergekit.tuning.trials import Trial
 __all__ = ["write_report"]
 
 
-def write_report(outcome: Outcome, *, gpus: int = 0) -> list[Path]:
+def write_report(outcome: Outcome, *, gpus: int = 0, analysis: Sequence[str] = ()) -> list[Path]:
     """Write `report.md`, `front.png` and `weights.png` into the study's folder.
 
     Args:
         outcome: Of `tuning.tune`.
         gpus: How many GPUs worked; the cost is then told in GPU-seconds as well.
+        analysis: Pictures of the models, by their paths in the study's folder, to be shown as well.
 
     Returns:
         What was written, the report first.
@@ -37,21 +38,26 @@ def write_report(outcome: Outcome, *, gpus: int = 0) -> list[Path]:
     pictures = {"front.png": front_picture(outcome), "weights.png": weights_picture(outcome)}
     for name, content in pictures.items():
         write_bytes(outcome.folder / name, content)
-    write_text(outcome.folder / "report.md", _report(outcome, list(pictures), gpus))
+    write_text(outcome.folder / "report.md", _report(outcome, list(pictures), gpus, analysis))
     return [outcome.folder / name for name in ("report.md", *pictures)]
 
 
-def _report(outcome: Outcome, pictures: Sequence[str], gpus: int) -> str:
+def _report(outcome: Outcome, pictures: Sequence[str], gpus: int, analysis: Sequence[str]) -> str:
     sections = [
         f"# {' + '.join(outcome.recipe.sources)}: the search for λ",
         _merged(outcome),
+        *([_shown(analysis)] if analysis else []),
         _chosen(outcome),
-        "\n\n".join(f"![{name}]({name})" for name in pictures),
+        _shown(pictures),
         _front(outcome),
         _pool(outcome),
         _cost(outcome, gpus),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _shown(pictures: Iterable[str]) -> str:
+    return "\n\n".join(f"![{name}]({name})" for name in pictures)
 
 
 def _merged(outcome: Outcome) -> str:

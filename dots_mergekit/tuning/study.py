@@ -30,6 +30,7 @@ from dots_mergekit.tuning.storage import (
 from dots_mergekit.tuning.trials import Trials
 
 __all__ = [
+    "ANALYSIS",
     "BEST",
     "FRONT",
     "POOL",
@@ -52,6 +53,9 @@ BEST = "best.yml"
 TABLE = "trials.csv"
 TRIALS = "trials"
 FRONT = "front"
+
+ANALYSIS = "analysis"
+"""Where an analysis of the models may lie, before the study is begun as well."""
 
 # Where one of these is, trials are scored on a pool.
 _OF_TRIALS = (POOL, TRIALS, FRONT, BEST, TABLE)
@@ -171,7 +175,7 @@ def require_place(folder: Path) -> None:
 
 
 def _require_free(folder: Path) -> None:
-    others = [name for name in names_in(folder) if not name.startswith(".")]
+    others = [name for name in names_in(folder) if not name.startswith(".") and name != ANALYSIS]
     if others:
         raise DotsError(
             f"{folder} holds other things ({', '.join(others[:3])}) and no study "

@@ -2,6 +2,8 @@
 
     python evals/speed/analyze.py --size 0.6b --layers 6,24
 
+Reading is told twice, too: over one buffer again and again, and into memory that can hold a file.
+
 Checkpoints of a base, an SFT-like and an RLVR-like model are written for each number of layers.
 Each command is a process of its own. What all cores computed depends less than the time on what
 else runs on the machine. Memory is told twice: what the process needs (anonymous memory), and what
@@ -24,7 +26,7 @@ from pathlib import Path
 import merge
 from merge import SHAPES, describe_machine, write_checkpoints
 
-READ = """
+PASS = """
 import sys
 buffer = bytearray(1 << 24)
 for path in sys.argv[1:]:
@@ -32,7 +34,18 @@ for path in sys.argv[1:]:
         while file.readinto(buffer):
             pass
 """
-"""Reads every file once."""
+"""Reads every file once, over the same memory: the system copies, and nothing else."""
+
+LOAD = """
+import sys
+for path in sys.argv[1:]:
+    with open(path, "rb") as file:
+        file.read()
+"""
+"""Reads every file once into memory of its own, one file at a time."""
+
+IMPORTS = "import dots_mergekit.analysis.analyze"
+"""What every analysis waits for, however small the models."""
 
 KINDS = ("base", "sft", "rlvr")
 
@@ -52,8 +65,8 @@ def main() -> int:
     options = parser.parse_args()
     describe_machine()
     own = SHAPES[options.size]["num_hidden_layers"]
-    print("\n| layers | parameters | what | s | of reading | CPU s | own MiB | all MiB |")
-    print("|---|---|---|---|---|---|---|---|")
+    print("\n| layers | parameters | what | s | / over | / into | CPU s | own MiB | all MiB |")
+    print("|---|---|---|---|---|---|---|---|---|")
     for layers in [int(number) for number in options.layers.split(",") if number] or [own]:
         with tempfile.TemporaryDirectory(dir=options.folder) as folder:
             report(Path(folder), options.size, layers, options.device, options.repeat)
@@ -69,20 +82,27 @@ def report(folder: Path, size: str, layers: int, device: str, repeat: int) -> No
     program += ["--base", str(folder / "base"), "--out", str(folder / "out")]
     program += [word for kind in KINDS[1:] for word in ("--model", str(folder / kind))]
     commands = {
-        "reading 3 files": [sys.executable, "-c", READ, *files],
+        "reading 3 files over one buffer": [sys.executable, "-c", PASS, *files],
+        "reading 3 files into memory": [sys.executable, "-c", LOAD, *files],
+        "imports": [sys.executable, "-c", IMPORTS],
         "dots-analyze": program,
     }
     measured: dict[str, list[tuple[float, float, float, float]]] = {name: [] for name in commands}
-    run(commands["reading 3 files"])  # from here on they are in the page cache, if there is room
+    run(
+        commands["reading 3 files over one buffer"]
+    )  # from here on they are in the page cache, if there is room
     for _ in range(repeat):  # in turns, so that a slow spell of the machine hits all alike
         for name, command in commands.items():
             measured[name].append(run(command))
-    reading = min(seconds for seconds, *_ in measured["reading 3 files"])
+    passing, loading = (
+        min(seconds for seconds, *_ in measured[f"reading 3 files {how}"])
+        for how in ("over one buffer", "into memory")
+    )
     for name, runs in measured.items():
         seconds, cores, own, resident = zip(*runs, strict=True)
         print(
             f"| {layers} | {billions:.2f} B | {name} | {min(seconds):.1f} "
-            f"| {min(seconds) / reading:.1f} | {min(cores):.1f} "
+            f"| {min(seconds) / passing:.1f} | {min(seconds) / loading:.1f} | {min(cores):.1f} "
             f"| {max(own):.0f} | {max(resident):.0f} |",
             flush=True,
         )

@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -187,6 +188,29 @@ def test_pictures_of_other_models_do_not_stay(tmp_path: Path, models: Path) -> N
     assert not (tmp_path / "out/conflict.png").exists()
 
 
+def test_the_page_loads_nothing_and_is_gone_when_it_is_not_asked_for(
+    tmp_path: Path, models: Path
+) -> None:
+    out = tmp_path / "out"
+    evil = tmp_path / "</script><script>alert(1)"
+    evil.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(models / "rlvr", evil)
+    sources = [models / "sft", evil]
+    asked: dict[str, Any] = {"base": models / "base", "model": sources, "out": out}
+    found = analyze(**asked, html=True, progress=Silent())
+    text = (out / "analysis.html").read_text()
+    assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)|src=|href=|url\(|@import", text)
+    [data] = re.findall(r'<script id="data" type="application/json">(.*?)</script>', text)
+    page = json.loads(data)
+    assert [row[0] for row in page["rows"]] == list(found.sources)
+    conflict = next(one for one in page["curves"] if one["name"].endswith("of all entries"))
+    assert conflict["lines"][0]["values"] == list(found.whole.pairs[0].conflict)
+    for figure in page["figures"]:
+        assert all(len(panel["cells"]) == len(page["places"]) for panel in figure["panels"])
+    analyze(**asked, progress=Silent())
+    assert not (out / "analysis.html").exists()
+
+
 def test_a_recipe_of_any_method_names_the_models(tmp_path: Path, models: Path) -> None:
     listed = [
         {"model": str(models / name), "parameters": {"weight": 0.5}}
@@ -272,7 +296,7 @@ def test_what_is_not_a_number_is_named_with_its_model(tmp_path: Path, models: Pa
     ("asked", "message"),
     [
         ({}, "nothing to look at"),
-        ({"model": "a"}, "nothing to look at"),
+        ({"model": "a"}, "`base` is missing"),
         ({"base": "a"}, "`model`: name at least one"),
         ({"base": "a", "model": ["b", "a"]}, "a is the base itself"),
         ({"recipe": "recipes/quickstart.yml", "base": "a"}, "not both"),
@@ -286,6 +310,24 @@ def test_what_is_asked_in_a_wrong_way(
     monkeypatch.chdir(ROOT)
     with pytest.raises(DotsError, match=message):
         analyze(**asked, out=tmp_path / "out", progress=Silent())
+
+
+def test_a_folder_is_known_by_every_spelling(tmp_path: Path, models: Path) -> None:
+    again = f"{models}/rlvr/../sft/"
+    found = look(tmp_path / "out", models / "base", models / "sft", Path(again), models / "rlvr")
+    assert list(found.sources) == ["sft", "rlvr"]
+    found = analyze(base=models / "base", model=again, out=tmp_path / "out", progress=Silent())
+    assert list(found.sources) == ["sft"]
+    with pytest.raises(DotsError, match="is the base itself"):
+        analyze(base=models / "base", model=f"{models}/sft/../base", out=tmp_path / "out")
+
+
+def test_nothing_is_written_into_a_model(tmp_path: Path, models: Path) -> None:
+    mine = shutil.copytree(models / "sft", tmp_path / "mine")
+    before = sorted(path.name for path in mine.iterdir())
+    with pytest.raises(DotsError, match="mine is one of the models; choose another `out`"):
+        look(mine, models / "base", mine)
+    assert sorted(path.name for path in mine.iterdir()) == before
 
 
 # --- what is advised ----------------------------------------------------------------------------

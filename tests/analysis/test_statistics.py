@@ -103,6 +103,7 @@ def test_several_chunks_on_several_threads_give_the_same_bits() -> None:
         [1 + i * 2.0**-16 for i in range(-30, 30)],
         [1e-41, 1e-44, 0.0, -1e-42],  # smaller than any normal number
         [(-1) ** i * 2.0**-i for i in range(24)],
+        [*(2.0**-i for i in range(18)), 1 + 2.0**-23, -1 - 2.0**-22],  # few have a lower half
     ],
 )
 @pytest.mark.parametrize("n", [100, 40_000])

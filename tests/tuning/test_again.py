@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from searching import Quadratic, World
 
-from dots_mergekit import choose
+from dots_mergekit import Silent, analyze, choose
 from dots_mergekit.answers.vote import Vote
 from dots_mergekit.cli import tune as command
 from dots_mergekit.errors import DotsError
@@ -183,6 +183,23 @@ def test_choosing_again_writes_the_report_and_merges(study: Path, tmp_path: Path
     assert "agreement" in (study / "report.md").read_text()
     assert (tmp_path / "merged" / "model.safetensors").exists()
     assert replace(outcome, notes=[]).choice.number == outcome.choice.number
+
+
+def test_the_report_shows_an_analysis_of_the_same_models_that_lies_in_the_study(
+    study: Path, models: Path
+) -> None:
+    shown = "![analysis/conflict.png](analysis/conflict.png)"
+    (study / "analysis").mkdir()
+    (study / "analysis/analysis.json").write_text("[]")
+    choose(study, pick="agreement")
+    assert shown not in (study / "report.md").read_text()
+    analyze(study / "recipe.yml", out=study / "analysis", progress=Silent())
+    outcome = choose(study, pick="agreement")
+    assert shown in (study / "report.md").read_text()
+    assert "(analysis/" not in outcome._repr_markdown_()
+    analyze(base=models / "base", model=models / "sft", out=study / "analysis", progress=Silent())
+    choose(study, pick="agreement")
+    assert "(analysis/" not in (study / "report.md").read_text()
 
 
 @pytest.mark.parametrize("beside", [["--recipe", "r.yml"], ["--trials", "3"], ["--dry-run"]])
