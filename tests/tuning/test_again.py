@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -156,6 +157,43 @@ def test_an_objective_that_takes_the_model_is_refused(world: World) -> None:
     folder = world.tune(world.recipe()).folder
     with pytest.raises(DotsError, match="takes the model itself"):
         choose_again(folder, "perplexity-within")
+
+
+class Supported(Answering):
+    """Support is largest at λ = (1, 1); of those that are asked, the farther answer more alike."""
+
+    def score(
+        self, recipe: Recipe, queries: Sequence[Query], *, seed: int, votes: int | None = None
+    ) -> Scores:
+        away = math.dist(recipe.weights().values(), (1, 1))
+        losses = {"support of sft": 0.1 + away / 100, "support of rlvr": 2.0}
+        total = 10_000 if votes else 0
+        alike = round(total * min(1, 0.5 + away / 4))
+        share = alike / max(1, total)
+        counted = Vote("a", share, (("a", alike), ("b", total - alike)), 0, total)
+        shown = [replace(counted, majority=f"a{n}") for n in range(len(queries))]
+        answered = [Answered(one, share, 1.0, 9, 0, losses) for one in shown]
+        self.log.append((votes, away))
+        return Scores.of(answered, ("support", "weakest_support"))
+
+
+def test_where_trials_need_no_answers_votes_are_added_for_the_best_few(world: World) -> None:
+    scorer = Supported()
+    recipe = world.recipe(objectives=["support", "weakest_support"], trials=30)
+    outcome = world.tune(recipe, scorer=lambda: scorer)
+    assert outcome.settings.queries.selection == "random"
+    asked = [votes for votes, *_ in scorer.log if isinstance(votes, int)]
+    assert asked == [2] * 6, "six of them, twice each query"
+    names = {"support", "weakest_support", "consistency", "agreement"}
+    assert all(set(again.objectives) == names for again in outcome.confirmed.values())
+    points = [outcome.trials[number].point.weights for number in outcome.confirmed]
+    for index, point in enumerate(points):
+        for other in points[:index]:
+            assert max(abs(point[name] - other[name]) for name in point) >= 0.15 - 1e-9
+    farthest = max(outcome.confirmed, key=lambda n: math.dist(
+        outcome.trials[n].point.weights.values(), (1, 1)))  # fmt: skip
+    assert outcome.choice.number == farthest
+    assert choose_again(outcome.folder, "support").choice.number == farthest
 
 
 def test_votes_that_were_not_counted_are_refused(world: World) -> None:
