@@ -158,7 +158,8 @@ class LmEvalScorer:
             if OBJECTIVES[name].needs_responses and not any(q.responses for q in queries):
                 raise DotsError(
                     f"the objective `{name}` needs responses of the source models, and no query of "
-                    "the pool has one: none gave an answer, or they did not vote on this pool"
+                    "the pool has one: none gave an answer that was found (`instruction`, `order`, "
+                    "`regex`, `max_tokens`), or they did not vote on this pool"
                 )
 
     def _sample(self, queries: Sequence[Query], count: int, seed: int) -> Sampled:

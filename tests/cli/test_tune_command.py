@@ -40,7 +40,12 @@ def write_recipe(folder: Path) -> Path:
             {"model": str(world[name]), "parameters": {"weight": 1.0}} for name in ("sft", "rlvr")
         ],
         "dtype": "bfloat16",
-        "tune": {"queries": {"source": str(questions), "size": 6}, "max_tokens": 8, "trials": 5},
+        "tune": {
+            "queries": {"source": str(questions), "size": 6},
+            "objectives": ["consistency", "agreement"],
+            "max_tokens": 8,
+            "trials": 5,
+        },
     }
     path.write_text(yaml.safe_dump(content, sort_keys=False))
     return path
@@ -79,6 +84,27 @@ def test_a_dry_run_prints_the_plan_and_touches_nothing(
     assert "804 (queries 90, search 210, confirmation 504)" in text
     assert "at most 6,432 (8 in a response)" in text
     assert not out.exists()
+
+
+def test_a_dry_run_where_trials_need_no_answers(
+    recipe: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All six queries of the pool are asked; then six points answer each of them twice."""
+    assert run("--recipe", recipe, "--dry-run", "--objectives", "support,weakest_support") == 0
+    text = capsys.readouterr().out
+    assert "6 of 6 candidates" in text and "by random" in text
+    assert "132 (queries 60, search 0, confirmation 72)" in text
+
+
+def test_sources_whose_answers_are_not_found_are_named_with_what_to_do(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told: list[str | Path] = ["--out", tmp_path / "study"]
+    told += ["--objectives", "support,weakest_support"]
+    assert run("--recipe", recipe, *told) == 2
+    said = capsys.readouterr().err
+    assert "no query of the pool has one" in said
+    assert "`instruction`, `order`, `regex`" in said
 
 
 @pytest.mark.parametrize(
