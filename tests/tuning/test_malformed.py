@@ -183,7 +183,7 @@ TAMPERED: Mapping[str, tuple[Callable[[Path], object], Sequence[str]]] = {
     ),
     "a record of other kinds": (
         lambda study: (study / "study.json").write_text(
-            '{"format": 3, "name": 3, "storage": "study.db", "identity": 5, "circumstances": {},'
+            '{"format": 4, "name": 3, "storage": "study.db", "identity": 5, "circumstances": {},'
             ' "settings": []}'
         ),
         ["study.json cannot be read as the record", "str is needed, found int"],
