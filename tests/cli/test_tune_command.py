@@ -223,7 +223,7 @@ MISTAKES: dict[str, tuple[Callable[[Place], object], list[str]]] = {
     ),
     "a range that is reversed": (
         lambda place: place.edit(weight={"sft": [2, 0.5]}),
-        ["recipe.yml, line 18: tune.weight.sft: the range is reversed: write [0.5, 2]"],
+        ["recipe.yml, line 21: tune.weight.sft: the range is reversed: write [0.5, 2]"],
     ),
     "a weight that is no number": (
         lambda place: place.spoil("sft", math.nan),
@@ -248,7 +248,7 @@ MISTAKES: dict[str, tuple[Callable[[Place], object], list[str]]] = {
     ),
     "a key that is unknown": (
         lambda place: place.edit(trails=3),
-        ["recipe.yml, line 17: tune.trails: unknown key; did you mean `trials`?"],
+        ["recipe.yml, line 20: tune.trails: unknown key; did you mean `trials`?"],
     ),
     "a rule that is unknown": (
         lambda place: place.edit(pick="utopla"),
