@@ -16,6 +16,7 @@ from dots_mergekit.tuning.choice import pick, ranking
 from dots_mergekit.tuning.retries import insist
 from dots_mergekit.tuning.seeds import seed_for
 from dots_mergekit.tuning.seen import keep_seen
+from dots_mergekit.tuning.settings import Settings
 from dots_mergekit.tuning.space import apart
 from dots_mergekit.tuning.study import Study
 from dots_mergekit.tuning.trials import SecondLook, Trial
@@ -92,15 +93,8 @@ def _look_again(
                     votes=settings.second_votes,
                 )
 
-            def scored() -> Scores:
-                again = ask()
-                if not again.answered:
-                    return again
-                seen = Scores.of(again.answered, settings.second_objectives)
-                return replace(again, objectives=seen.objectives)
-
             try:
-                again = _finite(insist(scored, progress))
+                again = _finite(_by_votes_too(insist(ask, progress), settings))
                 keep_seen(study.folder, trial.number, again.answered, again=True)
                 look = SecondLook(again, time.monotonic() - began)
             except NonFiniteError as error:
@@ -113,6 +107,14 @@ def _look_again(
             progress.advance(f"trial {trial.number} again: {look.scores or 'left out'}")
     looks = {trial.number: kept[trial.number].scores for trial in few}
     return {number: scores for number, scores in looks.items() if scores is not None}
+
+
+def _by_votes_too(scores: Scores, settings: Settings) -> Scores:
+    """Add the objectives of the second look, where the scorer says what was answered."""
+    if not scores.answered:
+        return scores
+    seen = Scores.of(scores.answered, settings.second_objectives)
+    return replace(scores, objectives=seen.objectives)
 
 
 def _finite(scores: Scores) -> Scores:

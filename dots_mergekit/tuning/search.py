@@ -233,7 +233,6 @@ def _score_trials(
     progress.begin("search", int(min(settings.trials, paid)), done)
     deaths = 0
     while trials.finished < settings.trials:
-        spent = spending(study, polls, len(queries))
         if spent is not None and spent.trials < 1:
             return _spell_end(spent, trials.finished)
         if _stalled(trials.scored(), settings, len(first)):
@@ -255,7 +254,8 @@ def _score_trials(
         deaths = 0
         known.setdefault(point.key, trial)
         write_trial(study, trial, study.folder / TRIALS)
-        progress.advance(_spell_progress(study, trial, spending(study, polls, len(queries))))
+        spent = spending(study, polls, len(queries))
+        progress.advance(_spell_progress(study, trial, spent))
     return f"all {settings.trials} trials were scored"
 
 

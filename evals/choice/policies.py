@@ -63,8 +63,7 @@ class Policy:
         screen: Order points by how likely the sources' majority answers are to them. `support`,
             as in the package: of the likelier answer, by the first and the shortest response of
             each source that gave it. By the first response of each source alone: `sum` over the
-            sources; the `likelier` one; that of the `surer` source. `all` candidates are used, or
-            the pool's alone.
+            sources; the `likelier` one; that of the `surer` source. All candidates are used.
         screened: How many of the best so found may be asked; None is all of them.
         trials: How many points are asked; None asks all that are left.
         votes: How often each query is asked at each point.
@@ -85,7 +84,6 @@ class Policy:
     size: int = 64
     selection: Literal["difficulty", "random"] = "difficulty"
     screen: Literal["support", "sum", "likelier", "surer"] | None = None
-    screen_on: Literal["all", "pool"] = "all"
     screened: int | None = None
     trials: int | None = 40
     votes: int = 7
@@ -145,9 +143,7 @@ def run(policy: Policy, world: World, seed: int) -> Run:
     generated, read, likely = pool.tokens, 0, np.empty(0)
     points = policy.box.of(world)
     if policy.screen is not None:
-        on, surer = pool.queries, pool.surer
-        if policy.screen_on == "all":
-            on, surer = np.r_[on, pool.rest], np.r_[surer, pool.rest_surer]
+        on, surer = np.r_[pool.queries, pool.rest], np.r_[pool.surer, pool.rest_surer]
         likely, each = _likelihoods(world, policy.screen, on, surer)
         read = each * len(points)
         points = points[np.argsort(-likely[points], kind="stable")][: policy.screened]
@@ -223,13 +219,11 @@ def _likelihoods(world: World, how: str, queries: Array, surer: Array) -> tuple[
     lengths = np.array([one["tokens"] for one in world.kept])
     tokens = int(lengths[flat[new]].sum())
     probable = np.where(flat >= 0, np.exp(-world.kept_loss[:, np.maximum(flat, 0), 3]), 0.0)
-    each = used.shape[2]
-    by_source = [probable[..., i * each : (i + 1) * each] for i in range(len(sources))]
     if how == "support":
-        ways = [probable * new * same for same in _same_answer(majority, each)]
+        ways = [probable * new * same for same in _same_answer(majority, used.shape[2])]
         found = np.max([np.minimum(1.0, way.sum(-1)) for way in ways], 0)
     else:
-        first = np.stack([one[..., 0] for one in by_source])
+        first = np.moveaxis(probable, -1, 0)
         found = {
             "sum": lambda: first.sum(0),
             "likelier": lambda: first.max(0),
