@@ -152,16 +152,17 @@ def _analysis(outcome: Outcome) -> list[str]:
     None is made here: that reads all checkpoints, which takes minutes where they are large.
     """
     from dots_mergekit.analysis.plots import SMALL
-    from dots_mergekit.foreign import is_file, read_json
+    from dots_mergekit.analysis.saved import read_analysis
+    from dots_mergekit.foreign import is_file
+    from dots_mergekit.recipe.fingerprint import fingerprint
     from dots_mergekit.tuning.study import ANALYSIS
 
-    folder, recipe = outcome.folder / ANALYSIS, outcome.recipe
+    folder = outcome.folder / ANALYSIS
     try:
-        content = read_json(folder / "analysis.json")
-        analysed = [content["base"], *content["sources"].values()]
-        same = {*map(os.path.normpath, analysed)} == {*map(os.path.normpath, recipe.paths)}
-    except (DotsError, LookupError, TypeError, AttributeError):  # none, or something else
+        analysed = read_analysis(folder / "analysis.json").contents.values()
+    except DotsError:  # none, or something else
         return []
+    same = {*analysed} == {*map(fingerprint, outcome.recipe.paths)}
     return [f"{ANALYSIS}/{name}" for name in SMALL if same and is_file(folder / name)]
 
 
