@@ -10,8 +10,9 @@ there is no answer, and `reference` has to find it.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,7 +54,7 @@ def can(*tensors: Tensor) -> bool:
     )
 
 
-def _loops() -> dict[str, Loop] | None:
+def _loops() -> Mapping[str, Loop] | None:
     return load("dots_mergekit.merging.loops", ("look", "merge"))
 
 
@@ -121,13 +122,14 @@ def _look(base: Tensor, tuned: Tensor, low: int, high: int) -> _Seen:
     def work() -> NDArray[np.int64]:
         counts, scratch = np.zeros(((width - 1) >> shift) + 1, np.int64), np.empty(_SCRATCH, "u1")
         loops["look"](
-            *(base.data_ptr(), _KINDS[base.dtype], tuned.data_ptr(), _KINDS[tuned.dtype]),
+            *_place(base),
+            *_place(tuned),
             *(n, _CHUNK, low, width, shift, room),
-            *map(_address, (counter, sums, numbers, counts, listed, scratch)),
+            *_addresses(counter, sums, numbers, counts, listed, scratch),
         )
         return counts
 
-    counts = sum(together(work, chunks))
+    counts = np.sum(together(work, chunks), axis=0)
     many = numbers[:, 1]
     found = None
     if many.max() <= room:
@@ -163,7 +165,7 @@ def add(base: Tensor, steps: Sequence[Step], out: Tensor) -> bool:
     assert loops is not None
     n = base.numel()
     chunks = -(-n // _CHUNK)
-    places = np.array([(step.source.data_ptr(), _KINDS[step.source.dtype]) for step in steps])
+    places = np.array([_place(step.source) for step in steps])
     numbers = np.array(
         # Nothing is below a negative ceiling.
         [(step.coefficient, -1.0 if step.ceiling is None else step.ceiling) for step in steps],
@@ -174,17 +176,23 @@ def add(base: Tensor, steps: Sequence[Step], out: Tensor) -> bool:
     def work() -> None:
         scratch = np.empty(_SCRATCH, "u1")
         loops["merge"](
-            *(base.data_ptr(), _KINDS[base.dtype], out.data_ptr(), _KINDS[out.dtype]),
-            *(n, _CHUNK, _address(places), len(steps)),
-            *map(_address, (numbers, counter, beyond, scratch)),
+            *_place(base),
+            *_place(out),
+            *(n, _CHUNK, places.ctypes.data, len(steps)),
+            *_addresses(numbers, counter, beyond, scratch),
         )
 
     together(work, chunks)
     return not beyond.any()
 
 
-def _address(array: NDArray[np.generic]) -> int:
-    return array.ctypes.data
+def _place(tensor: Tensor) -> tuple[int, int]:
+    """Address and dtype, as the loops know them."""
+    return tensor.data_ptr(), _KINDS[tensor.dtype]
+
+
+def _addresses(*arrays: NDArray[Any]) -> tuple[int, ...]:
+    return tuple(array.ctypes.data for array in arrays)
 
 
 def _values(patterns: NDArray[np.int64]) -> NDArray[np.float64]:

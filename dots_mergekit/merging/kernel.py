@@ -68,7 +68,8 @@ def select(base: Tensor, tuned: Tensor, density: float, *, rescale: bool = True)
     t = 0. Density 1, a zero task vector and an empty tensor give t = 0, s = 1: plain task
     arithmetic.
 
-    The selection is exact, nothing is sorted, and ties do not slow it down: see `reference` and `fast`.
+    The selection is exact, no tensor is sorted, and ties do not slow it down: see `reference` and
+    `fast`.
 
     Args:
         base: tensor of the base model: any shape and strides, bf16, fp16, fp32 or fp64.
@@ -182,8 +183,8 @@ def _find_threshold(base: Tensor, tuned: Tensor, rank: int) -> Threshold:
 def _add(base: Tensor, steps: Sequence[Step], out: Tensor) -> bool:
     """Write the merged tensor, in the quickest way there is; whether all of it is finite."""
     sources = [step.source for step in steps]
-    way = fast if fast.can(base, *sources, out) else reference
-    return way.add(base, steps, out)
+    add = fast.add if fast.can(base, *sources, out) else reference.add
+    return add(base, steps, out)
 
 
 def _is_buffer(base: Tensor, tuned: Sequence[Tensor]) -> bool:

@@ -1,13 +1,13 @@
 """The arithmetic of `kernel` as loops for machine code: read, never run, by `compiled`.
 
-Only numba imports this, and only where the machine has not compiled it yet. Every loop in `LOOPS`
-takes whole numbers alone: counts, bit patterns, and addresses of memory that its caller owns. They
-share a tensor out among threads by a counter in memory, from which each takes the number of its next
-chunk; what is written for a chunk has its own place, so nothing depends on who took it.
+It is imported only where the machine has not compiled it yet. Every loop in `LOOPS` takes whole
+numbers alone: counts, bit patterns, and addresses of memory that its caller owns. Threads share a
+tensor out by a counter in memory, from which each takes the number of its next chunk; what is
+written for a chunk has its own place, so nothing depends on who took it.
 
-Blocks of `BLOCK` entries are widened to float32 in memory that stays in the first cache; so one loop
-does for all dtypes, and for mixtures of them. Floats are rounded as IEEE 754 says, to the nearest,
-ties to even. Only the sums of squares may be added in the order that suits the machine's vectors.
+Blocks of `BLOCK` entries are widened to float32 in memory that stays in the first cache; so one
+loop does for all dtypes, and for mixtures of them. Floats are rounded as IEEE 754 says, to the
+nearest, ties to even. Only sums of squares may be added in the order that suits the processor.
 """
 
 from __future__ import annotations

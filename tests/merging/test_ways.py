@@ -102,8 +102,8 @@ def trios(draw: st.DrawFn, *, strange: bool) -> list[Tensor]:
     for _ in range(3):
         dtype = draw(st.sampled_from(DTYPES))
         if strange and dtype.itemsize == 2:
-            row = draw(st.lists(patterns, min_size=n, max_size=n))
-            tensor = torch.tensor(row, dtype=torch.int16).view(dtype)
+            bits = draw(st.lists(patterns, min_size=n, max_size=n))
+            tensor = torch.tensor(bits, dtype=torch.int16).view(dtype)
         else:
             value = plain | st.floats(-4, 4, width=32)
             row = draw(st.lists(value, min_size=n, max_size=n))
@@ -142,7 +142,9 @@ def test_every_value_is_widened_and_narrowed_alike(dtype: torch.dtype) -> None:
     assert_all_alike([zero, every, zero], 1.0, [1.0, 0.0], torch.float32)
     generator = torch.Generator().manual_seed(0)
     gap = every.float().abs() * 2.0**-8 * torch.rand(every.shape, generator=generator)
-    halfway = every.float() + torch.where(torch.rand(every.shape, generator=generator) < 0.5, 0, gap)
+    halfway = every.float() + torch.where(
+        torch.rand(every.shape, generator=generator) < 0.5, 0, gap
+    )
     for values in (halfway, every.float() * (1 + 2.0**-9), every.float() * (1 + 2.0**-12)):
         fits = values[torch.isfinite(values.to(dtype))]
         nothing = torch.zeros_like(fits)
@@ -215,11 +217,11 @@ def test_float64_and_other_devices_take_the_reference() -> None:
 # --- what a card has to do -----------------------------------------------------------------------
 
 
-class Counting(TorchDispatchMode):
+class Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own is untyped
     """Counts what torch is asked to compute, and how often a card would be waited for."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.launched = self.waited = 0
 
     def __torch_dispatch__(self, function, types, arguments=(), keywords=None):  # type: ignore[no-untyped-def]  # torch's own signature is untyped
