@@ -8,7 +8,7 @@ has more than eight digits. `Counted` knows the upper halves alone, and needs mo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -141,7 +141,7 @@ def _count_lower(
     row = torch.zeros(UPPER, dtype=torch.int64, device=device)
     row[list(bins)] = (torch.arange(len(bins), device=device) + 1) << 16
 
-    def work(chunks: Sequence[slice], room: Room) -> Tensor:
+    def work(chunks: Iterator[slice], room: Room) -> Tensor:
         # All other bins are counted in the first row, which costs less than to pass over them.
         seen = torch.zeros((len(bins) + 1) << 16, dtype=torch.int64, device=device)
         one = torch.ones((), dtype=torch.int64, device=device)

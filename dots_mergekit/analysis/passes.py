@@ -6,7 +6,7 @@ tensors that come next.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 import torch
@@ -44,10 +44,10 @@ class Rooms:
     def __init__(self) -> None:
         self._free: list[Room] = []
 
-    def run(self, work: Callable[[Sequence[slice], Room], _T], tensor: Tensor) -> list[_T]:
+    def run(self, work: Callable[[Iterator[slice], Room], _T], tensor: Tensor) -> list[_T]:
         """Do `work` on the chunks of a flattened tensor, shared out over torch's CPU threads."""
 
-        def in_a_room(chunks: Sequence[slice]) -> _T:
+        def in_a_room(chunks: Iterator[slice]) -> _T:
             try:
                 room = self._free.pop()  # lists are safe among threads
             except IndexError:
@@ -60,7 +60,7 @@ class Rooms:
         return run(in_a_room, tensor)
 
 
-def pieces(chunks: Sequence[slice], tensor: Tensor) -> Iterator[slice]:
+def pieces(chunks: Iterable[slice], tensor: Tensor) -> Iterator[slice]:
     """Cut chunks of a flattened tensor into what is looked at together."""
     for chunk in chunks:
         step = _PIECE if tensor.device.type == "cpu" else chunk.stop - chunk.start

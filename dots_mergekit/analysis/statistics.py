@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import TypeVar
 
@@ -169,7 +169,7 @@ def _see(
     """Count the codes of each two sources, and add up squares by code for those that need it."""
     needed = range(len(tuned)) if several else weighed
 
-    def work(chunks: Sequence[slice], room: Room) -> tuple[Tensor, list[tuple[int, list[float]]]]:
+    def work(chunks: Iterator[slice], room: Room) -> tuple[Tensor, list[tuple[int, list[float]]]]:
         device = base.device
         counts = torch.zeros((len(several), CODES * CODES), dtype=torch.int64, device=device)
         listed: list[tuple[int, list[float]]] = []

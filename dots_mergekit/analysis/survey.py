@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,7 +56,7 @@ def survey(base: Tensor, tuned: Sequence[Tensor], rooms: Rooms) -> Survey:
     products = [*((0, i) for i in range(len(tuned) + 1)), *others]
     listing = [_can_be_listed(base, source) for source in tuned]
 
-    def work(chunks: Sequence[slice], room: Room) -> _Seen:
+    def work(chunks: Iterator[slice], room: Room) -> _Seen:
         counts = torch.zeros((len(tuned), UPPER), dtype=torch.int64, device=base.device)
         seen = _Seen(counts, [[] for _ in tuned], [])
         for chunk in pieces(chunks, base):

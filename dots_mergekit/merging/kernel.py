@@ -10,7 +10,9 @@ and source model, the threshold t and the scale s: a `Selection`.
 
 Both functions stream over the flattened tensors in chunks that fit a core's cache, on as many
 threads as torch is set to use, so no dense float32 copy of an input ever exists. Results do not
-depend on the number of threads.
+depend on the number of threads. There are two ways to run them, `reference`, by torch, and `fast`,
+by machine code for the large tensors of a CPU: thresholds and merged bits are the same, and scales
+differ by what the order of a sum in float64 leaves.
 
 Entries that are NaN or infinite, with the same bits in all inputs, have τ = 0 and stay as they are,
 as in the masks of some old models; any other such value is an error. Buffers of whole numbers or
@@ -32,14 +34,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor
 
 from dots_mergekit.errors import NonFiniteError
-from dots_mergekit.merging.chunks import chunk_size, compute_dtype, keep_above, run
-from dots_mergekit.merging.threshold import find_threshold, float_below
+from dots_mergekit.merging import fast, reference
+from dots_mergekit.merging.chunks import compute_dtype
+from dots_mergekit.merging.reference import Step, Threshold, float_below
 
 __all__ = ["Selection", "combine", "select"]
 
@@ -66,7 +68,8 @@ def select(base: Tensor, tuned: Tensor, density: float, *, rescale: bool = True)
     t = 0. Density 1, a zero task vector and an empty tensor give t = 0, s = 1: plain task
     arithmetic.
 
-    The selection is exact, nothing is sorted, and ties do not slow it down: see `find_threshold`.
+    The selection is exact, no tensor is sorted, and ties do not slow it down: see `reference` and
+    `fast`.
 
     Args:
         base: tensor of the base model: any shape and strides, bf16, fp16, fp32 or fp64.
@@ -91,7 +94,7 @@ def select(base: Tensor, tuned: Tensor, density: float, *, rescale: bool = True)
     if density == 1 or n == 0:
         return Selection(threshold=0.0, scale=1.0)
     rank = max(1, math.floor(density * n))
-    found = find_threshold(base.reshape(-1), tuned.reshape(-1), rank)
+    found = _find_threshold(base.contiguous().view(-1), tuned.contiguous().view(-1), rank)
     if not math.isfinite(found.squares):
         excused = _excused(base, [tuned])
         if bool(excused.any()):
@@ -151,16 +154,15 @@ def combine(
     coefficients = [
         weight * selection.scale for weight, selection in zip(weights, selections, strict=True)
     ]
-    if buffer or not any(coefficients):
+    if buffer or not any(coefficients) or base.numel() == 0:
         return out.copy_(base)
     dtype = compute_dtype(base, *tuned)
     active = [
-        _Step(source.reshape(-1), float_below(selection.threshold, dtype), coefficient)
+        Step(source.contiguous().view(-1), float_below(selection.threshold, dtype), coefficient)
         for source, selection, coefficient in zip(tuned, selections, coefficients, strict=True)
         if coefficient != 0
     ]
-    work = partial(_add, base.reshape(-1), active, out.detach().view(-1), dtype)
-    if all(run(work, base)):
+    if _add(base.contiguous().view(-1), active, out.detach().view(-1)):
         return out
     read = [source for source, c in zip(tuned, coefficients, strict=True) if c != 0]
     excused = _excused(base, read)
@@ -172,48 +174,17 @@ def combine(
     return out
 
 
-@dataclass(frozen=True)
-class _Step:
-    """What one source model adds: coefficient · τ · [|τ| > ceiling], all of τ without a ceiling."""
-
-    source: Tensor
-    ceiling: float | None
-    coefficient: float
+def _find_threshold(base: Tensor, tuned: Tensor, rank: int) -> Threshold:
+    """Find the `rank`-th largest |τ|, in the quickest way there is."""
+    found = fast.find_threshold(base, tuned, rank) if fast.can(base, tuned) else None
+    return found or reference.find_threshold(base, tuned, rank)
 
 
-def _add(
-    base: Tensor,
-    steps: Sequence[_Step],
-    out: Tensor,
-    dtype: torch.dtype,
-    chunks: Sequence[slice],
-) -> bool:
-    """Merge these chunks of flattened tensors; whether all results are finite."""
-    size = min(chunk_size(base), base.numel())
-    origin, total, delta = (torch.empty(size, dtype=dtype, device=base.device) for _ in range(3))
-    limit = torch.finfo(out.dtype).max
-    finite = True
-    for chunk in chunks:
-        m = chunk.stop - chunk.start
-        merged = origin[:m].copy_(base[chunk])
-        for each in steps:
-            step = delta[:m].copy_(each.source[chunk])
-            # merged − |c|·(∓τ) rather than merged + c·τ: a step that is zero is then +0, and
-            # x − (+0) is x to the bit even for x = −0.
-            if each.coefficient > 0:
-                torch.sub(origin[:m], step, out=step)
-            else:
-                step.sub_(origin[:m])
-            if each.ceiling is not None:
-                keep_above(step, each.ceiling)
-            step.mul_(abs(each.coefficient))
-            merged = torch.sub(merged, step, out=total[:m])
-        low, high = torch.aminmax(merged)
-        out[chunk].copy_(merged)
-        # Comparisons with NaN are false. Values that round down to the largest finite one pass.
-        if not (low >= -limit and high <= limit):
-            finite = finite and bool(torch.isfinite(out[chunk]).all())
-    return finite
+def _add(base: Tensor, steps: Sequence[Step], out: Tensor) -> bool:
+    """Write the merged tensor, in the quickest way there is; whether all of it is finite."""
+    sources = [step.source for step in steps]
+    add = fast.add if fast.can(base, *sources, out) else reference.add
+    return add(base, steps, out)
 
 
 def _is_buffer(base: Tensor, tuned: Sequence[Tensor]) -> bool:

@@ -1,4 +1,7 @@
-"""The kernel against a float64 oracle written here, by hand-computed examples and by properties."""
+"""The kernel against a float64 oracle, by hand-computed examples and by properties.
+
+All of it for each way that the kernel has, however small the tensors.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,8 @@ from oracle import in_units_of_last_place, merged_in_float64, selection_in_float
 from torch import Tensor
 
 from dots_mergekit.errors import NonFiniteError
-from dots_mergekit.merging import chunks
+from dots_mergekit.merging import chunks, fast
 from dots_mergekit.merging.kernel import Selection, combine, select
-from dots_mergekit.merging.threshold import _SAMPLE
 
 DTYPES = [torch.bfloat16, torch.float16, torch.float32, torch.float64]
 BASE = torch.tensor(
@@ -25,6 +27,15 @@ BASE = torch.tensor(
 TAU = torch.tensor(
     [[1.0, -2.0, 0.0, 0.5], [0.0, 4.0, -0.5, 0.0], [0.25, 0.0, -2.0, 0.0], [0.0, 0.0, 1.0, -8.0]]
 )
+
+
+@pytest.fixture(scope="module", params=["torch", "machine code"], autouse=True)
+def way(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The way that all tensors go that can go it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fast, "SMALLEST", 0 if request.param == "machine code" else 1 << 62)
+        assert fast.can(BASE) == (request.param == "machine code")
+        yield
 
 
 @pytest.fixture
@@ -38,6 +49,7 @@ def threads() -> Iterator[int]:
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks so small that a short tensor has many."""
     monkeypatch.setattr(chunks, "_CHUNK", {"cpu": 5, "cuda": 5})
+    monkeypatch.setattr(fast, "_CHUNK", 5)
 
 
 def test_a_four_by_four_tensor_by_hand() -> None:
@@ -289,9 +301,9 @@ def test_full_size_chunks_and_threads_leave_no_trace(dtype: torch.dtype, threads
 def test_a_misleading_sample_does_not_mislead_the_selection(
     dtype: torch.dtype, sampled: float, others: float
 ) -> None:
-    """Every entry that the first look takes in has another size than all the others."""
+    """Every entry that the sample takes in has another size than all the others."""
     n = 1 << 17
-    stride = n // _SAMPLE | 1
+    stride = fast.stride(n)
     generator = torch.Generator().manual_seed(3)
     size = torch.where(torch.arange(n) % stride == 0, sampled, others)
     tuned = (size * (1 + torch.rand(n, generator=generator))).to(dtype)
