@@ -6,6 +6,7 @@ Source: https://github.com/huggingface/Math-Verify
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
@@ -14,12 +15,13 @@ from typing import Any
 import sympy
 from math_verify import LatexExtractionConfig, parse, verify
 
-__all__ = ["same"]
+__all__ = ["same", "within"]
 
 _WITH_UNITS = LatexExtractionConfig()
 _WITHOUT_UNITS = replace(
     _WITH_UNITS, normalization_config=replace(_WITH_UNITS.normalization_config, units=False)
 )
+_GAMMA = re.compile(r"\\gamma(?![A-Za-z])(?:_(?:(\w)|\{(\w+)\}))?")
 
 
 def same(a: str, b: str, is_formula: bool) -> bool:
@@ -42,14 +44,39 @@ def same(a: str, b: str, is_formula: bool) -> bool:
     )
 
 
+def within(a: str, b: str, distance: float) -> bool:
+    """Say whether two numbers are no further apart than that; whatever sympy raises is raised.
+
+    Args:
+        a: A formula without unknowns.
+        b: Another one.
+        distance: The most.
+    """
+    first, second = (complex(_parse(each, True)[0].evalf(15)) for each in (a, b))
+    return abs(first - second) <= distance
+
+
 @lru_cache(maxsize=1 << 10)
 def _parse(answer: str, is_formula: bool) -> list[Any]:
     how = _WITHOUT_UNITS if is_formula else _WITH_UNITS
+    # Which it takes for Euler's constant, and drops what stands behind.
+    answer = _GAMMA.sub(lambda found: f"x_{{9946{found[1] or found[2] or ''}}}", answer)
     found = list(parse(f"${answer}$", [how], "no_fallback", parsing_timeout=None))
-    if is_formula:
-        imaginary = {s: sympy.I for each in found for s in each.free_symbols if s.name == "i"}
-        found = [each.subs(imaginary) for each in found] if imaginary else found
-    return found
+    return [_with_plain_symbols(each) for each in found] if is_formula else found
+
+
+def _with_plain_symbols(formula: Any) -> Any:
+    """Write `i` as the imaginary unit, and other letters alike wherever they were read.
+
+    math-verify has them not be real in formulas where an `i` stands alone.
+    """
+    if not isinstance(formula, sympy.Basic):
+        return formula
+    new = {
+        symbol: sympy.I if symbol.name == "i" else sympy.Symbol(symbol.name, real=True)
+        for symbol in formula.free_symbols
+    }
+    return formula.subs({old: symbol for old, symbol in new.items() if old != symbol})
 
 
 def _compare_values(a: str, b: str) -> list[float]:
