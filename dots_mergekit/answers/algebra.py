@@ -21,6 +21,10 @@ _WITH_UNITS = LatexExtractionConfig()
 _WITHOUT_UNITS = replace(
     _WITH_UNITS, normalization_config=replace(_WITH_UNITS.normalization_config, units=False)
 )
+_ROUNDING = 1e-9
+"""The relative difference of values of 15 digits that may be rounding."""
+_DIGITS = 50
+"""Digits of numbers without unknowns; those that agree in 30 are the same."""
 _GAMMA = re.compile(r"\\gamma(?![A-Za-z])(?:_(?:(\w)|\{(\w+)\}))?")
 
 
@@ -35,10 +39,12 @@ def same(a: str, b: str, is_formula: bool) -> bool:
     # Values at some points tell sooner what is not the same, and see that `1/sqrt(x)` is
     # `sqrt(1/x)`, which simplifying does not.
     apart = _compare_values(a, b) if is_formula else []
-    if apart and max(apart) > 1e-5:
+    if apart and max(apart) > _ROUNDING:
         return False
     first, second = _parse(a, is_formula), _parse(b, is_formula)
-    return (len(apart) >= 5 and max(apart) < 1e-9) or all(
+    if apart and not any(each.free_symbols for each in (first[0], second[0])):
+        return True
+    return len(apart) >= 5 or all(
         verify(gold, other, timeout_seconds=None)
         for gold, other in ((first, second), (second, first))
     )
@@ -76,7 +82,11 @@ def _with_plain_symbols(formula: Any) -> Any:
         symbol: sympy.I if symbol.name == "i" else sympy.Symbol(symbol.name, real=True)
         for symbol in formula.free_symbols
     }
-    return formula.subs({old: symbol for old, symbol in new.items() if old != symbol})
+    formula = formula.subs({old: symbol for old, symbol in new.items() if old != symbol})
+    # Decimals mean what is written.
+    return formula.xreplace(
+        {each: sympy.Rational(str(each)) for each in formula.atoms(sympy.Float)}
+    )
 
 
 def _compare_values(a: str, b: str) -> list[float]:
@@ -86,7 +96,7 @@ def _compare_values(a: str, b: str) -> list[float]:
     try:
         for distance in _distances(first[0], second[0]):
             found.append(distance)
-            if distance > 1e-5:
+            if distance > _ROUNDING:
                 break
     except Exception:  # no formulas with values
         return []
@@ -96,16 +106,31 @@ def _compare_values(a: str, b: str) -> list[float]:
 def _distances(a: Any, b: Any) -> Iterator[float]:
     """Give relative differences of two formulas, at points where both are real numbers.
 
-    Without unknowns there is one, of complex numbers.
+    Without unknowns there is one: 0 if they are the same number, real or complex, and 1 if not.
     """
     names = sorted({symbol.name for each in (a, b) for symbol in each.free_symbols})
+    if not names:
+        yield float(not _is_same_number(a.evalf(_DIGITS), b.evalf(_DIGITS)))
+        return
     points = random.Random(0)
-    for _ in range(40 if names else 1):
+    for _ in range(40):
         point = {name: points.choice((-1, 1)) * points.uniform(0.2, 3) for name in names}
         first, second = (
             complex(each.subs({s: point[s.name] for s in each.free_symbols}).evalf(15))
             for each in (a, b)
         )
         size = max(abs(first), abs(second))
-        if not names or max(abs(first.imag), abs(second.imag)) <= 1e-12 * size:
+        if max(abs(first.imag), abs(second.imag)) <= 1e-12 * size:
             yield abs(first - second) / (size or 1)
+
+
+def _is_same_number(a: Any, b: Any) -> bool:
+    """Compare two numbers of many digits, of which the last may be rounded.
+
+    Raises:
+        ValueError: They are infinite, or none.
+    """
+    if not (a.is_number and b.is_number and a.is_finite and b.is_finite):
+        raise ValueError("no numbers")
+    size = max(abs(a), abs(b)) if a != 0 and b != 0 else sympy.Float(1)
+    return bool(abs(a - b) < size * sympy.Float(10) ** -30)

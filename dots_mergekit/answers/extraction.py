@@ -13,7 +13,7 @@ __all__ = ["ORDER", "PLACES", "TYPE_COMMANDS", "extract_answer", "unwrap"]
 
 # `\\boxed{`, as responses that were escaped once too often have it, counts as well.
 _BOXED = re.compile(
-    r"(?P<boxed>\\++f?boxed\s*+\{)|(?:\\\\)++|\\.|(?P<open>\{)|(?P<close>\})", re.DOTALL
+    r"(?P<boxed>\\++(?:boxed|fbox)\s*+\{)|(?:\\\\)++|\\.|(?P<open>\{)|(?P<close>\})", re.DOTALL
 )
 _TAG = re.compile(r"<(/?)answer>", re.IGNORECASE)
 _HASHES = re.compile(r"(?<!#)####(?!#)[ \t]*([^\n]*)")
@@ -21,6 +21,7 @@ _PHRASE = re.compile(
     r"\b(?:final\s+answer[*_]{0,3}\s*(?:\bis\b|:|=|\n)|answer[*_]{0,3}\s*(?:\bis\b|:|=))[\s*_:]*",
     re.IGNORECASE,
 )
+_FORMULA = re.compile(r"\$\$([^$]+)\$\$|\$([^$]+)\$")
 _SENTENCE_END = re.compile(r"[.;!?](?=\s|$)")
 
 TYPE_COMMANDS = (
@@ -95,9 +96,14 @@ def _hashes(text: str) -> str | None:
 
 
 def _phrase(text: str) -> str | None:
-    """Take what follows the last such phrase in its line, and in its sentence."""
+    """Take what follows the last such phrase: a formula, or words to the end of the sentence."""
     end = len(text)
     for phrase in reversed(list(_PHRASE.finditer(text))):
+        if (formula := _FORMULA.match(text, phrase.end(), end)) and formula[0].count("\n\n") == 0:
+            # It may have several lines, and what ends a sentence; but there may be more behind it.
+            rest = _SENTENCE_END.split(text[formula.end() : end].split("\n", 1)[0], maxsplit=1)[0]
+            if not rest.strip(" *_.") and (answer := _inner(formula[1] or formula[2])):
+                return answer
         line = text[phrase.end() : end].split("\n", 1)[0]
         if answer := _inner(_SENTENCE_END.split(line, maxsplit=1)[0].rstrip("*_ ")):
             return answer
@@ -107,7 +113,7 @@ def _phrase(text: str) -> str | None:
 
 def _inner(text: str) -> str | None:
     r"""Clean an answer, and take it out of a `\boxed{...}` of its own, unless that is cut off."""
-    return _boxed(text) if "boxed" in text else unwrap(text) or None
+    return _boxed(text) if re.search(r"\\(?:boxed|fbox)", text) else unwrap(text) or None
 
 
 def unwrap(text: str) -> str:

@@ -46,7 +46,11 @@ def polynomial(rng: random.Random) -> Item:
         "function", f"f({x}) = {gold}", f"P({x})={gold}", f"y={gold}", f"a_{x}={latex(product)}"
     )
     item.same("Horner", latex(sympy.horner(expanded)))
-    item.same("middle dots", latex(expanded, mul_symbol="dot"), held_out=True)
+    item.same("middle dots", latex(expanded, mul_symbol="dot"))
+    item.same(
+        "new: times", latex(expanded, mul_symbol="times"), rf"\left({gold}\right)", held_out=True
+    )
+    item.same("new: times", latex(product, mul_symbol="times"), f"{{{gold}}}", held_out=True)
     other = sympy.expand(product + rng.choice((1, -1, x, -x, x**2)))
     item.miss("other term", latex(other), latex(sympy.factor(other)), f"f({x}) = {latex(other)}")
     item.miss(
@@ -54,7 +58,7 @@ def polynomial(rng: random.Random) -> Item:
     )
     item.miss("derivative", latex(sympy.diff(expanded, x)))
     item.miss("other unknown", latex(expanded.subs(x, Symbol("w"))))
-    item.miss("equation of two", f"w+{x}={gold}", held_out=True)
+    item.miss("equation of two", f"w+{x}={gold}")
     return item
 
 
@@ -81,6 +85,12 @@ def rational(rng: random.Random) -> Item:
     )
     item.same("signs", rf"-\frac{{{latex(top)}}}{{{latex(-bottom)}}}")
     item.same("function", f"X({x})={gold}", f"f({x})={gold}")
+    item.same("new: signs", rf"\frac{{-({latex(top)})}}{{-({latex(bottom)})}}", held_out=True)
+    item.same(
+        "new: power",
+        rf"\left(\frac{{{latex(bottom)}}}{{{latex(top)}}}\right)^{{-1}}",
+        held_out=True,
+    )
     item.miss(
         "other term", latex((top + 1) / bottom), latex(top / (bottom + 1)), latex(bottom / top)
     )
@@ -116,9 +126,19 @@ def physics(rng: random.Random) -> Item:
     base, _, high = below.partition("^")
     item.same("power", rf"{head}{' '.join(top)} {base}^{{-{high or 1}}}")
     item.same("named", rf"E={gold}", rf"\Delta E = {gold}", rf"F_{{net}}={gold}")
-    item.same("named 2", rf"E_{{\text{{kin}}}} = {gold}", rf"\mathcal{{E}}={gold}", held_out=True)
+    item.same("named 2", rf"E_{{\text{{kin}}}} = {gold}", rf"\mathcal{{E}}={gold}")
     item.same("doubled", rf"\frac{{{2 * number}{' '.join(top)}}}{{2{below}}}")
-    item.same("thin spaces", rf"\frac{{{head}\,{top[0]}\,{top[1]}}}{{{below}}}", held_out=True)
+    item.same("thin spaces", rf"\frac{{{head}\,{top[0]}\,{top[1]}}}{{{below}}}")
+    item.same(
+        "new: brackets",
+        rf"\left({gold}\right)",
+        rf"\displaystyle {gold}",
+        gold.replace(r"\frac", r"\dfrac"),
+        held_out=True,
+    )
+    item.same(
+        "new: product", " ".join((head, *top)) + rf" \cdot \frac{{1}}{{{below}}}", held_out=True
+    )
     item.miss("other number", rf"\frac{{{number + 1}{' '.join(top)}}}{{{below}}}")
     item.miss("missing", rf"\frac{{{head}{top[0]}}}{{{below}}}", rf"{head}{' '.join(top)}")
     item.miss("upside down", rf"\frac{{{below}}}{{{head}{' '.join(top)}}}")
@@ -147,7 +167,6 @@ def signal(rng: random.Random) -> Item:
             "Euler",
             rf"{b}\cos({c}t)+{b}i\sin({c}t)",
             rf"{b}(\cos {c}t + i\sin {c}t)",
-            held_out=True,
         )
         item.miss(
             "exponent",
@@ -177,6 +196,11 @@ def signal(rng: random.Random) -> Item:
         "left and right",
         rf"{b}e^{{{power}}}\cos\left({c}t\right)",
         rf"{b}\mathrm{{e}}^{{{power}}}\cos({c}t)",
+    )
+    item.same(
+        "new: spaces",
+        rf"{b}\,e^{{{power}}}\,\cos({c}\,t)",
+        rf"{b}e^{{{power}}}\cos{{({c}t)}}",
         held_out=True,
     )
     item.miss(
@@ -229,8 +253,13 @@ def sequence(rng: random.Random) -> Item:
     item = Item("OlympiadBench", "sequence", gold, _values(formula))
     item.same(kind, *forms)
     item.same("named", f"a_n={gold}", f"f(n) = {gold}", f"S_{{n}}={gold}")
+    item.same("for all", rf"{gold}\text{{ for all }}n\ge 1", rf"{gold} \quad (n \geq 1)")
     item.same(
-        "for all", rf"{gold}\text{{ for all }}n\ge 1", rf"{gold} \quad (n \geq 1)", held_out=True
+        "new: brackets",
+        rf"\left({gold}\right)",
+        rf"{{{gold}}}",
+        gold.replace("{n+1}", "{(n+1)}"),
+        held_out=True,
     )
     item.miss(kind, *wrong)
     return item
@@ -278,7 +307,9 @@ def equation(rng: random.Random) -> Item:
     )
     item.same(f"equation: {kind}", *forms)
     if kind == "derivative":
-        item.same("dots over", rf"\frac{{dy}}{{dx}}+{a}y={b}x", held_out=True)
+        item.same("dots over", rf"\frac{{dy}}{{dx}}+{a}y={b}x")
+    if kind == "line":
+        item.same("new: intercepts", rf"\frac{{{a}x}}{{{c}}}+\frac{{{b}y}}{{{c}}}=1", held_out=True)
     item.miss(f"equation: {kind}", *wrong)
     return item
 

@@ -38,8 +38,12 @@ def aime(rng: random.Random) -> Item:
     )
     item.same("fraction", rf"\frac{{{factor * n}}}{{{factor}}}", f"{factor * n}/{factor}")
     item.same("markup", rf"\mathbf{{{n}}}", rf"\text{{{n}}}", f"${n}$", rf"\({n}\)", f"**{n}**")
-    item.same("modulo", rf"{n}\pmod{{1000}}", rf"{n} \bmod 1000", held_out=True)
-    item.same("markup 2", rf"\bm{{{n}}}", rf"\textcolor{{red}}{{{n}}}", rf"\;{n}\;", held_out=True)
+    item.same("modulo", rf"{n}\pmod{{1000}}", rf"{n} \bmod 1000")
+    item.same("markup 2", rf"\bm{{{n}}}", rf"\textcolor{{red}}{{{n}}}", rf"\;{n}\;")
+    item.same("new: markup", rf"\underline{{{n}}}", rf"\left({n}\right)", held_out=True)
+    item.same(
+        "new: words", rf"\text{{The answer is }}{n}", rf"N\equiv {n}\pmod{{1000}}", held_out=True
+    )
     item.miss("off by one", str(n + 1), str(n - 1), f"m+n={n + 1}", f"x = {n - 1}")
     item.miss("scale", str(10 * n + 10), rf"\frac{{{2 * n + 1}}}{{2}}", str(2 * n + 3))
     item.miss("sign", str(-n - 1))
@@ -47,7 +51,7 @@ def aime(rng: random.Random) -> Item:
         "arithmetic", rf"{n // factor}\cdot {factor}+{n % factor + 1}", f"{part}+{n - part}+2"
     )
     item.miss("equation", f"{n}=11a+c", f"2x+1={n}", f"{n}=2x+1")
-    item.miss("unknown", f"{n}k+1", f"n+{n}", held_out=True)
+    item.miss("unknown", f"{n}k+1", f"n+{n}")
     return item
 
 
@@ -66,6 +70,7 @@ def amc(rng: random.Random) -> Item:
     item.miss("neighbour", str(float(value + Fraction(1, 10))), str(float(value) + 1))
     item.miss("scale", str(float(value) * 10), str(float(value) / 10))
     item.miss("reciprocal", str(1 / value) if value != 1 else "2")
+    item.same("new: price", rf"\text{{\$}}{gold}", rf"\$\,{gold}", held_out=True)
     item.miss("rounded", f"{float(value) + 0.001:.3f}")
     return item
 
@@ -78,8 +83,8 @@ def thousands(rng: random.Random) -> Item:
     for family, sign in (("comma", ","), ("comma", "{,}"), ("comma", r",\!"), ("space", r"\,"),
                          ("space", r"\ "), ("space", "~"), ("space", " ")):  # fmt: skip
         item.same(f"thousands: {family}", comma.replace(",", sign))
-    item.same("thousands: other spaces", comma.replace(",", "\u202f"), held_out=True)
-    item.same("thousands: other spaces", comma.replace(",", r"\;"), held_out=True)
+    item.same("thousands: other spaces", comma.replace(",", "\u202f"))
+    item.same("thousands: other spaces", comma.replace(",", r"\;"))
     item.same("thousands with unit", rf"{comma}\text{{ people}}", f"${comma}$")
     swapped = n + rng.choice((9, 90, 900))
     item.miss("other digits", f"{swapped:,}", f"{swapped:,}".replace(",", r"\,"), str(n // 10))
@@ -118,13 +123,23 @@ def fraction(rng: random.Random) -> Item:
         item.miss("rounded", exact, f"{float(value):.2f}")
         item.miss("rounding of another", rf"{gold}\approx {float(value) + 0.2:.3f}")
     item.same("name", f"P(X=2)={gold}", rf"\mathbb{{P}}(A\mid B)={gold}", f"f(3)={gold}")
-    item.same("name 2", rf"\Pr[X \ge 3] = {gold}", rf"\tan \angle BAC={gold}", held_out=True)
+    item.same("name 2", rf"\Pr[X \ge 3] = {gold}", rf"\tan \angle BAC={gold}")
     if a > 0:
         item.same("power", rf"\left(\frac{{{b}}}{{{a}}}\right)^{{-1}}")
     item.same(
         "typed",
         rf"\displaystyle\frac{{{a}}}{{{b}}}",
         rf"\textstyle\frac{{{a}}}{{{b}}}",
+    )
+    item.same(
+        "new: fraction",
+        rf"\frac{{{a}}}{b}" if b < 10 else rf"\frac{{\,{a}\,}}{{\,{b}\,}}",
+        held_out=True,
+    )
+    item.same(
+        "new: fraction",
+        rf"\frac{{\frac{{{a}}}{{2}}}}{{\frac{{{b}}}{{2}}}}",
+        rf"\nicefrac{{{a}}}{{{b}}}",
         held_out=True,
     )
     item.miss("upside down", _frac(1 / value) if abs(a) != b else "7")
@@ -165,14 +180,20 @@ def surd(rng: random.Random) -> Item:
         over(f"{head}{b}\\cdot {c}^{{1/2}}"),
         over(rf"{head}{b}\cdot {c}^{{\frac{{1}}{{2}}}}"),
     )
-    item.same("power", over(f"{head}{b}\\cdot {c}^{{0.5}}"), held_out=True)
-    item.same("root of two", over(rf"{head}{b}\sqrt[2]{{{c}}}"), held_out=True)
+    item.same("power", over(f"{head}{b}\\cdot {c}^{{0.5}}"))
+    item.same("root of two", over(rf"{head}{b}\sqrt[2]{{{c}}}"))
     if a:
         item.same("order", over(f"{times}+{a}"))
         norm = a * a - b * b * c
         item.same("rationalized", rf"\frac{{{norm}}}{{{d}({a}-{times})}}")
     item.same("split", rf"\frac{{{a}}}{{{d}}}+\frac{{{b}}}{{{d}}}{root}")
     item.same("rounding beside it", rf"{gold} \approx {value:.3f}", f"x = {gold} ≈ {value:.2f}")
+    item.same(
+        "new: root",
+        over(rf"{head}{b}\,\sqrt{{\,{c}\,}}"),
+        over(rf"{head}{b}\cdot {c}^{{\tfrac12}}"),
+        held_out=True,
+    )
     item.miss("rounded", f"{value:.3f}", f"{value:.6f}")
     item.miss("rounding of another", rf"{gold} \approx {value + 0.1:.3f}")
     item.miss("other root", over(f"{head}{b}√{c + 1}"), over(rf"{head}{b}\sqrt{{{c + 1}}}"))
@@ -199,11 +220,18 @@ def constant(rng: random.Random) -> Item:
         item.same(
             "radians", rf"{gold}\text{{ radians}}", rf"{gold}\text{{ rad}}", f"{gold} radians"
         )
-        item.same("radians", rf"{gold}\,\mathrm{{rad}}", held_out=True)
+        item.same("radians", rf"{gold}\,\mathrm{{rad}}")
         item.same("area", rf"{gold}\text{{ cm}}^2", rf"{gold}\text{{ square units}}")
         if (180 * part).denominator == 1:
             item.same("degrees", rf"{180 * part}^\circ", rf"{180 * part}^{{\text{{o}}}}")
             item.miss("degrees", rf"{180 * part + 5}^\circ", str(180 * part))
+        item.same(
+            "new: pi",
+            rf"\tfrac{{{n}}}{{{d}}}\,\pi",
+            rf"{n}\cdot\pi/{d}",
+            rf"{n}\,\pi / {d}",
+            held_out=True,
+        )
         item.miss("no pi", str(part), rf"\frac{{{n}}}{{{d}}}")
         item.miss("neighbour", rf"\frac{{{n + 1}\pi}}{{{d}}}", f"{n + d}π/{d}")
     elif kind == "log":
@@ -217,7 +245,6 @@ def constant(rng: random.Random) -> Item:
             "log",
             rf"\ln\left({base}^{{{n + 1}}}\right)",
             rf"\log_{{e}} {base ** (n + 1)}",
-            held_out=True,
         )
         item.miss(
             "neighbour", rf"{n + 2}\ln {base}", rf"{n + 1}\ln {base + 1}", rf"{n + 1}\log_{{2}} 7"
@@ -227,7 +254,7 @@ def constant(rng: random.Random) -> Item:
         gold, value = rf"{n}e^{{{d + 1}}}", n * math.exp(d + 1)
         item = Item("Minerva", "exponential", gold, _values(value))
         item.same("exp", rf"{n}\exp({d + 1})", rf"{n}\cdot e^{{{d + 1}}}", rf"{n}e^{{{d}}}e")
-        item.same("upright e", rf"{n}\mathrm{{e}}^{{{d + 1}}}", held_out=True)
+        item.same("upright e", rf"{n}\mathrm{{e}}^{{{d + 1}}}")
         item.miss(
             "neighbour", rf"{n}e^{{{d + 2}}}", rf"{n + 1}e^{{{d + 1}}}", rf"{n}e^{{-{d + 1}}}"
         )
@@ -257,7 +284,9 @@ def power(rng: random.Random) -> Item:
     item = Item("OlympiadBench", "binomial", gold, _values(value))
     item.same("binomial", rf"\binom{{{n}}}{{{k}}}", rf"{{{n} \choose {k}}}", str(value))
     item.same("binomial", rf"\dbinom{{{n}}}{{{n - k}}}", rf"{n} \choose {k}")
-    item.same("factorials", rf"\frac{{{n}!}}{{{k}!\cdot {n - k}!}}", held_out=True)
+    item.same("factorials", rf"\frac{{{n}!}}{{{k}!\cdot {n - k}!}}")
+    array = rf"\begin{{array}}{{c}}{n}\\{k}\end{{array}}"
+    item.same("new: array", rf"\left({array}\right)", rf"C({n},{k})", held_out=True)
     item.miss("neighbour", rf"\binom{{{n}}}{{{k + 5}}}" if 2 * k + 5 != n else "1", str(value + 1))
     item.miss(
         "neighbour", rf"{{{n} \choose {k - 1 if n != 2 * k - 1 else 1}}}", rf"\frac{{{n}}}{{{k}}}"
@@ -283,7 +312,9 @@ def percent(rng: random.Random) -> Item:
         rf"{n}^{{\mathrm{{o}}}}",
         rf"{n}\,^{{\circ}}",
         rf"{n}{{}}^{{\circ}}",
-        held_out=True,
+    )
+    item.same(
+        "new: degrees", rf"{n}\text{{°}}", rf"{n}\text{{ deg}}", rf"({n})^{{\circ}}", held_out=True
     )
     item.same("angle", rf"\angle ABC = {n}^\circ", rf"\theta = {n}°", rf"m\angle A={n}^{{\circ}}")
     item.miss("neighbour", rf"{n + 1}^\circ", rf"{180 - n if n != 90 else 45}^\circ", f"{n + 2}º")
@@ -299,9 +330,21 @@ def scientific(rng: random.Random) -> Item:
     item = Item("Minerva", "scientific", gold, _values(float(f"{m}e{high}")))
     item.same("scientific", rf"{m} \times 10^{{{high}}}", rf"{m}\cdot10^{{{high}}}", f"{m}E{high}")
     item.same("typed", f"{m} x 10^{{{high}}}", f"{m}*10**{high}", f"{m}x10^{high}")
-    item.same("typed", f"{m} × 10^({high})", f"{m} · 10^{{{high}}}", held_out=True)
+    item.same("typed", f"{m} × 10^({high})", f"{m} · 10^{{{high}}}")
     item.same(
         "shifted", rf"{digits}\times 10^{{{high - 2}}}", rf"0.{digits}\times10^{{{high + 1}}}"
+    )
+    item.same(
+        "new: scientific",
+        rf"{m} \times {{10}}^{{{high}}}",
+        rf"10^{{{high}}}\times {m}",
+        held_out=True,
+    )
+    item.same(
+        "new: scientific",
+        rf"{m}\;\times\;10^{{{high}}}",
+        rf"{m}\cdot10^{{{high:+d}}}",
+        held_out=True,
     )
     item.miss("power", rf"{m}\times 10^{{{high + 1}}}", rf"{m}e{high - 1}", f"{m} x 10^{{{-high}}}")
     item.miss(
@@ -317,7 +360,13 @@ def based(rng: random.Random) -> Item:
     digits = "".join(str(rng.randrange(1, base)) for _ in range(rng.randint(2, 6)))
     item = Item("MATH500", "base", f"{digits}_{base}", frozenset({(float(digits), float(base))}))
     item.same("base", f"{digits}_{{{base}}}", f"({digits})_{base}", f"({digits})_{{{base}}}")
-    item.same("base", rf"\text{{{digits}}}_{base}", rf"{{{digits}}}_{{{base}}}", held_out=True)
+    item.same("base", rf"\text{{{digits}}}_{base}", rf"{{{digits}}}_{{{base}}}")
+    item.same(
+        "new: base",
+        rf"{digits}_{{\text{{{base}}}}}",
+        rf"{digits}\text{{ (base {base})}}",
+        held_out=True,
+    )
     item.miss("other base", f"{digits}_{base + 1}", f"({digits})_{{{base + 1}}}")
     item.miss("other digits", f"{digits[::-1]}1_{base}", f"({digits}1)_{base}")
     return item
@@ -329,8 +378,15 @@ def complex_number(rng: random.Random) -> Item:
     gold = f"{a}{b:+d}i"
     item = Item("MATH500", "complex", gold, frozenset({(a, b + 1000.0)}))
     item.same("complex", f"{a}{b:+d} i", f"{b}i+{a}", rf"{a}{b:+d}\cdot i", f"z = {gold}")
-    item.same("complex", f"{a}+({b})i", rf"{a}{b:+d}\mathrm{{i}}", held_out=True)
+    item.same("complex", f"{a}+({b})i", rf"{a}{b:+d}\mathrm{{i}}")
     item.same("product", f"i({b}-{a}i)", rf"\frac{{{2 * a}{2 * b:+d}i}}{{2}}")
+    item.same(
+        "new: complex",
+        rf"{a}{b:+d}\,i",
+        rf"\left({a}{b:+d}i\right)",
+        rf"{a}{b:+d}\mathit{{i}}",
+        held_out=True,
+    )
     item.miss("conjugate", f"{a}{-b:+d}i", f"{-a}{b:+d}i")
     item.miss("parts", f"{b}{a:+d}i" if a != b else f"{a + 1}{b:+d}i", f"{a + b}i", f"{a}{b:+d}")
     return item

@@ -22,6 +22,8 @@ _PLACES = (
     r"We first guess $\boxed{-987654}$, which is wrong. So it is $\boxed{ANSWER}$.",
     "**Final Answer**\n\n" + r"\boxed{ANSWER}",
     r"It follows that $\boxed{ANSWER}$. Hence the final answer is $\boxed{ANSWER}$.",
+    r"$$\fbox{ANSWER}$$" + "\n",
+    r"Thus, the final answer is: \boxed{ANSWER}" + "\n\nI am confident in this.",
 )
 """Responses, where any answer may stand."""
 
@@ -31,14 +33,17 @@ _PLACES_OF_FORMULAS = (
     "so that\n#### ANSWER",
     "<answer>ANSWER</answer>",
     r"<answer> \(ANSWER\) </answer>",
+    "**Answer:** $ANSWER$",
+    "## Final Answer\n\n$ANSWER$",
 )
 """Responses, where an answer may stand that has no dollars."""
 
 _HELD_OUT_PLACES = (
-    r"$$\fbox{ANSWER}$$" + "\n",
-    "**Answer:** $ANSWER$",
-    r"Thus, the final answer is: \boxed{ANSWER}" + "\n\nI am confident in this.",
-    "## Final Answer\n\n$ANSWER$",
+    r"**$\boxed{ANSWER}$**",
+    r"The final answer is:" + "\n\n" + r"$$\boxed{\displaystyle ANSWER}$$",
+    "Answer:\n$ANSWER$",
+    r"So the answer is therefore $\boxed{\,ANSWER\,}$ as claimed.",
+    r"<answer>" + "\n" + r"\boxed{ANSWER}" + "\n</answer>",
 )
 """Responses that the verifier was not mended on."""
 

@@ -53,8 +53,11 @@ def point(rng: random.Random) -> Item:
     item.same("named", f"P = ({other})", f"(x,y{',z' if count == 3 else ''})=({inside})")
     item.same("named parts", ", ".join(f"{n}={t}" for n, t in zip("xyz", texts, strict=False)))
     item.same("spaces", rf"(\,{inside}\,)", rf"({inside.replace(',', ',~')})")
-    item.same("angle brackets", rf"\langle {inside} \rangle", held_out=True)
-    item.same("big", rf"\bigl({inside}\bigr)", rf"\Big({inside}\Big)", held_out=True)
+    item.same("angle brackets", rf"\langle {inside} \rangle")
+    item.same("big", rf"\bigl({inside}\bigr)", rf"\Big({inside}\Big)")
+    item.same("new: tuple", f"({'; '.join(texts)})", r"\left(" + r"\, , \,".join(texts) + r"\right)", held_out=True)
+    names = [f"{name}={text}" for name, text in zip("xyz", texts, strict=False)]
+    item.same("new: named", r" \text{ and } ".join(names), r",\quad ".join(names), held_out=True)
     item.miss("order", f"({','.join(texts[::-1])})")
     item.miss("other part", f"({','.join(_changed(texts))})", f"({','.join(texts[:-1])})")
     item.miss("other part", f"({inside},0)", f"({inside},1)")
@@ -81,15 +84,17 @@ def listed(rng: random.Random) -> Item:
     )
     item.same("indices", ", ".join(f"x_{at}={t}" for at, t in enumerate(shuffled, 1)))
     item.same(
-        "quads", r",\quad ".join(shuffled), r" \quad\text{or}\quad ".join(shuffled), held_out=True
+        "quads", r",\quad ".join(shuffled), r" \quad\text{or}\quad ".join(shuffled)
     )
-    item.same("logical or", r" \lor ".join(f"x={text}" for text in shuffled), held_out=True)
+    item.same("logical or", r" \lor ".join(f"x={text}" for text in shuffled))
+    item.same("new: set", rf"S=\{{{', '.join(shuffled)}\}}", r"\cup".join(rf"\{{{t}\}}" for t in texts), held_out=True)
+    item.same("new: either", rf"\text{{either }}{joined}\text{{ or }}{others[-1]}", rf"{joined},\text{{ and }}{others[-1]}", held_out=True)
     boxes = [rf"$\boxed{{{text}}}$" for text in texts]
     named = ", ".join(rf"x = \boxed{{{text}}}" for text in shuffled)
     but_last = ", ".join(boxes[:-1])
     item.same("several boxes", f"They are {but_last} and {boxes[-1]}.", " or ".join(boxes))
     item.same("several boxes", rf"\[ {named} \]")
-    item.same("several boxes", f"Hence {', or '.join(boxes)}", held_out=True)
+    item.same("several boxes", f"Hence {', or '.join(boxes)}")
     item.miss("several boxes", " and ".join(boxes[:-1]), ", ".join([*boxes, r"$\boxed{99}$"]))
     item.miss("missing", ", ".join(texts[:-1]), rf"\{{{', '.join(texts[:-1])}\}}")
     item.miss("one more", ", ".join([*texts, "99"]))
@@ -109,7 +114,7 @@ def both_signs(rng: random.Random) -> Item:
     item.same(
         "both", rf"x={head}\pm√{b}", rf"{head} ± {root}", rf"\{{{head}-{root},{head}+{root}\}}"
     )
-    item.same("both", rf"{head}\mp{root}", held_out=True)
+    item.same("both", rf"{head}\mp{root}")
     item.miss("one", f"{head}+{root}", f"{head}-{root}")
     item.miss("other", rf"{head}\pm\sqrt{{{b + 1}}}", rf"{a + 1}\pm{root}", rf"{head}\pm {b}")
     return item
@@ -134,7 +139,8 @@ def interval(rng: random.Random) -> Item:
         sign = {"<": ">", r"\le": r"\ge"}
         item.same("inequality", f"{b} {sign[high]} x {sign[low]} {a}")
         item.same("inequality of signs", f"{a}{low}x{high}{b}".replace(r"\le", "≤"))
-        item.same("set of", rf"\{{x \mid {a} {low} x {high} {b}\}}", held_out=True)
+        item.same("set of", rf"\{{x \mid {a} {low} x {high} {b}\}}")
+        item.same("new: interval", rf"x \in \left{opening}{a}; {b}\right{closing}", rf"{a} {low} x\text{{ and }}x {high} {b}", held_out=True)
         item.miss("brackets", f"{'[' if opening == '(' else '('}{a},{b}{closing}")
         turned = r"\le" if low == "<" else "<"
         item.miss("brackets", f"{a} {turned} x {high} {b}")
@@ -153,7 +159,8 @@ def interval(rng: random.Random) -> Item:
         f"(-∞,{p}{closing}∪{opening}{q},∞)",
     )
     item.same("or", rf"x {high} {a} \text{{ or }} x {sign} {b}", f"x {high} {p} or x {sign} {q}")
-    item.same("plus infinity", rf"(-\infty,{a}{closing}\cup {opening}{b},+\infty)", held_out=True)
+    item.same("plus infinity", rf"(-\infty,{a}{closing}\cup {opening}{b},+\infty)")
+    item.same("new: union", rf"x\in(-\infty,{a}{closing}\text{{ or }}x\in {opening}{b},\infty)", held_out=True)
     item.miss("half", rf"(-\infty,{a}{closing}", rf"{opening}{b},\infty)")
     item.miss("end", rf"(-\infty,{a}{closing}\cup {opening}{c},\infty)", rf"({a},{b})")
     return item
@@ -179,8 +186,10 @@ def matrix(rng: random.Random) -> Item:
     array = written(texts, "array").replace("{array}", "{array}{" + "c" * columns + "}", 1)
     item.same("array", rf"\left[{array}\right]", rf"\left({array}\right)")
     item.same("named", f"A = {gold}", rf"\mathbf{{v}} = {gold}")
-    item.same("named 2", rf"\vec{{v}} = {gold}", rf"A^{{-1}} = {gold}", held_out=True)
-    item.same("spaces 2", written(texts, "pmatrix", "\\\\\n"), held_out=True)
+    item.same("named 2", rf"\vec{{v}} = {gold}", rf"A^{{-1}} = {gold}")
+    item.same("spaces 2", written(texts, "pmatrix", "\\\\\n"))
+    item.same("new: matrix", rf"\left({written(texts, 'matrix')}\right)", rf"\left[{written(others, 'matrix')}\right]", held_out=True)
+    item.same("new: size", rf"\displaystyle {gold}", rf"\left({gold}\right)", held_out=True)
     item.miss(
         "other entry",
         written(_changed(texts), "pmatrix"),
@@ -206,8 +215,9 @@ def words(rng: random.Random) -> Item:
             "MATH500", "letter", rf"\text{{({word})}}", frozenset({(float(ord(word)), 0.5)})
         )
         item.same("letter", word, f"({word})", rf"\textbf{{({word})}}", rf"\textnormal{{({word})}}")
-        item.same("letter", rf"\mathbf{{{word}}}", rf"\text{{{word}.}}", held_out=True)
-        item.miss("letter", other, f"({other})", rf"\text{{({other})}}", f"{word}{other}")
+        item.same("letter", rf"\mathbf{{{word}}}", rf"\text{{{word}.}}")
+        item.same("new: letter", rf"\text{{Option {word}}}", rf"\textbf{{{word}}}", held_out=True)
+    item.miss("letter", other, f"({other})", rf"\text{{({other})}}", f"{word}{other}")
         return item
     gold = rf"\text{{{word}}}"
     item = Item(
@@ -221,7 +231,8 @@ def words(rng: random.Random) -> Item:
         rf"\textnormal{{{word}}}",
         rf"\mathrm{{{word}}}".replace(" ", "~"),
     )
-    item.same("typed 2", rf"\textup{{{word}}}", rf"\texttt{{{word}}}", f"“{word}”", held_out=True)
+    item.same("typed 2", rf"\textup{{{word}}}", rf"\texttt{{{word}}}", f"“{word}”")
+    item.same("new: typed", rf"\textsc{{{word}}}", rf"\mbox{{{word}}}", rf"\text{{{word}.}}", held_out=True)
     item.miss(
         "other word", other, rf"\text{{{other}}}", f"not {word}", f"{word} {other}", word[:-1]
     )

@@ -31,10 +31,6 @@ _UNITS: tuple[tuple[str, ...], ...] = (
     (r"\text{ V/m}", " V/m", r"\,\mathrm{V\,m^{-1}}"),
     (r"\text{ rad/s}", " rad/s", r"\,\mathrm{rad\,s^{-1}}"),
     (r"\text{ K}", " K", r"\,\mathrm{K}", " kelvin"),
-)  # fmt: skip
-"""Spellings of a unit."""
-
-_HELD_OUT: tuple[tuple[str, ...], ...] = (
     (r"\text{ Gauss}", " gauss", r"\,\mathrm{G}"),
     (r"\text{ J}\cdot\text{s}", " J s", r"\,\mathrm{J\cdot s}"),
     (r"\text{ W/m}^2", " W/m^2", r"\,\mathrm{W\,m^{-2}}", r"\text{ watts per square meter}"),
@@ -53,7 +49,29 @@ _HELD_OUT: tuple[tuple[str, ...], ...] = (
     (r"\text{ bits}", " bits", r"\,\mathrm{bits}"),
     (r"\,R_\odot", r"\ R_{\odot}", r"\,R_{\oplus}"),
     (r"\text{ J/(kg·K)}", r"\,\mathrm{J/(kg\cdot K)}", r"\text{ J kg}^{-1}\text{ K}^{-1}"),
-)
+)  # fmt: skip
+"""Spellings of a unit."""
+
+_HELD_OUT: tuple[tuple[str, ...], ...] = (
+    (r"\text{ kWh}", " kWh", r"\,\mathrm{kWh}"),
+    (r"\text{ hPa}", " hPa", r"\,\mathrm{hPa}"),
+    (r"\,\mu\text{s}", " µs", r"\,\mathrm{\mu s}", " microseconds"),
+    (r"\text{ N·s/m}", " N s/m", r"\,\mathrm{N\cdot s\cdot m^{-1}}"),
+    (r"\text{ cal/(g·°C)}", r"\,\mathrm{cal\,g^{-1}\,^{\circ}C^{-1}}"),
+    (r"\text{ rev/min}", " rev/min", r"\text{ revolutions per minute}"),
+    (r"\text{ mg/dL}", " mg/dL", r"\,\mathrm{mg\,dL^{-1}}"),
+    (r"\text{ lb/ft}^3", " lb/ft^3", r"\text{ pounds per cubic foot}"),
+    (r"\text{ GeV}", " GeV", r"\,\mathrm{GeV}", " gigaelectronvolts"),
+    (r"\text{ h}^{-1}", " h^{-1}", r"\text{ per hour}", r"\,\mathrm{hr^{-1}}"),
+    (r"\text{ degrees Celsius}", " degrees Celsius"),
+    (r"\text{ solar masses}", " solar masses"),
+    (r"\text{ mas}", " mas", r"\,\mathrm{mas}"),
+    (r"\text{ m}^2\text{/s}", " m^2/s", r"\ \text{m}^2\,\text{s}^{-1}"),
+    (r"\text{ S/m}", " S/m", r"\,\mathrm{S\,m^{-1}}"),
+    (r"\text{ T}\cdot\text{m}", " T m", r"\,\mathrm{T\cdot m}"),
+    (r"\text{ photons/s}", " photons/s", r"\text{ photons per second}"),
+    (r"\text{ cm}/\text{s}", " cm/s", r"\,\frac{\mathrm{cm}}{\mathrm{s}}"),
+)  # fmt: skip
 """Spellings of units that the verifier was not mended on."""
 
 

@@ -172,7 +172,7 @@ class Comparison:
 
 def _folded(words: str) -> str:
     """Write words without capitals, white space and punctuation, but for that in numbers."""
-    return re.sub(r"[\s\"'!?{}$]|(?<!\d)[.,;]|[.,;](?!\d)", "", words.casefold())
+    return re.sub(r"[\s\"“”'‘’!?{}$]|(?<!\d)[.,;]|[.,;](?!\d)", "", words.casefold())
 
 
 def _worth(value: Value) -> list[str]:
@@ -251,7 +251,7 @@ def _renamed(match: re.Match[str], is_integral: bool) -> str:
         return match[0]
     name = letter.strip() + (f"_{index}" if index else "") + primes
     is_differential = letter == "d" and not is_integral
-    if name.islower() and not primes and not is_differential and not (index and letter in "ei"):
+    if name.islower() and not primes and not is_differential and not index:
         return match[0]
     renamed = "x_{9" + "".join(f"{ord(character):03d}" for character in name) + "}"
     is_script = match.start() > 0 and match.string[match.start() - 1] in "_^"

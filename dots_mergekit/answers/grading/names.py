@@ -20,7 +20,8 @@ UNKNOWN = re.compile(rf"{_LETTER}(?:_(?:\w|\{{\w+\}}))?")
 
 ONE_NAME = (
     r"(?:\\(?:angle|triangle|measuredangle|Delta)\s?|m(?=\\angle))*"
-    rf"(?:\\(?:overline|vec|text|mathrm|mathbf|operatorname)\{{[A-Za-z ]+\}}|{_LETTER}[A-Za-z ]*)"
+    r"(?:\\(?:overline|vec|text|mathrm|mathbf|mathcal|operatorname)\{[A-Za-z ]+\}"
+    rf"|{_LETTER}[A-Za-z ]*)"
     rf"{_INDEX}?'*(?:\^\{{-1\}})?(?:\([A-Za-z\d,;]+\))?"
 )
 """A letter, a word, a segment, an angle, a function of letters: part of a regular expression."""

@@ -85,6 +85,11 @@ _REWRITES: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], .
             " angstrom ",
         ),
         (r"\\(?:mathbf|mathrm|mathit|boldsymbol|bm)(?=\{[^{}]*\\(?!mu|Omega|cdot|circ))", ""),
+        (r"\\(?:bm|boldsymbol)(?=\s*\{)|\\(?:text)?color\s*\{[^{}]*\}|(?<![\w}\])])\{\}(?=\^)", ""),
+        (r"\{\}(?=\s?\^)", ""),
+        (rf"{_TEXT}\s?\{{\s?(\d+)\s?\}}(?=\s?_)", r"\1"),
+        (r"\\log\s?_\s?(?:e" + END + r"|\{\s?e\s?\})", r"\\ln "),
+        (r"\\[dtc]?frac\s?\{(?:\\mathrm\{d\}|d)\s?y\}\s?\{(?:\\mathrm\{d\}|d)\s?x\}", "y'"),
         (r"\\[dtc]frac" + END, r"\\frac"),
         (r"\\[dt]binom" + END, r"\\binom"),
         (r"\\(?:times|ast|cdotp)" + END, r"\\cdot "),
@@ -134,8 +139,7 @@ def normalize(text: str) -> str:
     text = unwrap(text)
     if re.search(r"\\\\[A-Za-z]{3}", text) and not re.search(r"(?<!\\)\\(?!\\)", text):
         text = text.replace("\\\\", "\\")  # escaped once too often
-    text = text.replace(r"\fbox{", r"\boxed{")
-    if r"\boxed" in text:
+    if r"\boxed" in text or r"\fbox" in text:
         text = extract_answer(text, order=("boxed",)) or ""
     text = _RAISED.sub(lambda raised: f"^{{{unicodedata.normalize('NFKC', raised[0])}}}", text)
     for sign, new in _COMPOSED.items():

@@ -84,13 +84,21 @@ _BRACKETS = {"(": "(", "[": "[", r"\{": "{", r"\langle": "(", "{": ""}
 _BRACKETS |= {")": ")", "]": "]", r"\}": "}", r"\rangle": ")", "}": ""}
 
 _THOUSANDS = r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])"
-_AND = r"\\(?:text|mathrm|mbox)\{[,;]?(?:and|or)\}|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])"
+_AND = (
+    r"\\(?:text|mathrm|mbox)\{[,;]?(?:and|or)\}|\\lor(?![A-Za-z])"
+    r"|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])"
+)
 _ITEMS = rf"[,;]|{_AND}"
 _INEQUALITY = r"<|>|\\le(?![A-Za-z])|\\ge(?![A-Za-z])"
 
 _MEMBER = re.compile(rf"(?:{ONE_NAME})\\in(?![A-Za-z])(.+)", re.DOTALL)
 _GRID = re.compile(
     r"[(\[]?\\begin\{([pb]?matrix|smallmatrix|array)\}(?:\{[clr|]*\})?(.*)\\end\{\1\}[)\]]?",
+    re.DOTALL,
+)
+_SUCH_THAT = re.compile(
+    rf"{UNKNOWN.pattern}(?:\\in\s?(?:\\mathbb\{{R\}}|\\R(?![A-Za-z])))?\s?"
+    rf"(?:\\mid(?![A-Za-z])|\||:)\s?(.*(?:{_INEQUALITY}).*)",
     re.DOTALL,
 )
 _EQUALS = r"=|\\approx(?![A-Za-z])"
@@ -235,6 +243,8 @@ def _parse_one(text: str) -> Parsed:
     """Read what is neither a list nor an equation."""
     if enclosed := _enclosed(text):
         brackets, inside = enclosed
+        if brackets == "{}" and (such_that := _SUCH_THAT.fullmatch(inside)):
+            return parse(such_that[1])
         parts, _ = _split(inside, _ITEMS)
         if brackets in ("", "()") and len(parts) == 1:
             return parse(inside)

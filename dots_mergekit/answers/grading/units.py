@@ -21,7 +21,7 @@ _NAMES = {
         "oz ounce ounces",
         "min minute minutes",
         "h hr hrs hour hours",
-        "day days",
+        "d day days",
         "week weeks",
         "month months",
         "year years yr yrs",
@@ -33,8 +33,14 @@ _NAMES = {
         "Msun",
         "Lsun",
         "Rsun",
+        "Mearth",
+        "Rearth",
         "atm atmosphere atmospheres",
         "torr Torr",
+        "G gauss Gauss",
+        "dex",
+        "bit bits",
+        "byte bytes",
         "mmHg",
         "psi",
         "erg ergs",
@@ -119,7 +125,7 @@ _SPELLINGS = tuple(
         (rf"\\mu{END}\s?({_SET}\{{)?\s?", r"\1u"),
         (rf"(?<=[A-Za-z])(\}}?)\s?\\Omega{END}\s?", r"ohm\1"),
         (rf"\\Omega{END}\s?", " ohm "),
-        (r"\}?\s*\^\{?(-?\d+)\}?", r"^\1"),
+        (r"\}?\s*\^\{?(-?\d+)\}?", r"^\1 "),
         (r"\\[a-z]+\s*\{?|[{}.()]", " "),
         (r"\bper\b", "/"),
         (r"/", " / "),
@@ -140,7 +146,11 @@ _CURRENCY = re.compile(r"(-?)[$€](.+)|(.+)[$€]", re.DOTALL)
 _TEMPERATURE = re.compile(
     rf"\^\\circ\s?(?:{_SET}\{{\s?([CF])\s?\}}|([CF]){END})|{_SET}\{{\s?\^\\circ\s?([CF])\s?\}}"
 )
-_SUN = re.compile(rf"([LMR])_(?:\{{?\\odot{END}\s?\}}?|\{{(?:{_SET}\{{)?\s?sun\s?\}}?\}})")
+_SUN = re.compile(
+    rf"(?:{_SET}\{{\s?)?([LMR])\}}?_\{{?(?:\\odot{END}\s?|(?:{_SET}\{{)?\s?sun\s?\}}?)\}}?"
+)
+_EARTH = re.compile(rf"(?:{_SET}\{{\s?)?([MR])\}}?_\{{?\\oplus{END}\s?\}}?")
+_MODULO = re.compile(r"(.+?)\s?\(?\\?[pb]?mod(?![A-Za-z])\s?\{?(\d+)\}?\)?", re.DOTALL)
 
 
 def split_unit(text: str) -> tuple[str, str]:
@@ -155,7 +165,9 @@ def split_unit(text: str) -> tuple[str, str]:
         return (value, "degree") if value and is_number else (text, "")
     if match := _CURRENCY.fullmatch(text):
         return (match[1] or "") + (match[2] or match[3]), "dollar" if "$" in text else "euro"
-    return _split_words(_SUN.sub(r"\\text{\1sun}", text))
+    if match := _MODULO.fullmatch(text):
+        return match[1], f"mod{match[2]}"
+    return _split_words(_EARTH.sub(r"\\text{\1earth}", _SUN.sub(r"\\text{\1sun}", text)))
 
 
 def is_known(unit: str) -> bool:
@@ -232,7 +244,8 @@ def _words(text: str) -> tuple[str, ...]:
         elif name in ("squared", "cubed"):
             powers[last] = powers.get(last, 0) + sign * (2 if name == "cubed" else 1)
         elif name not in ("", "unit", "units"):
-            last = _name(name)
+            # Masses are energies over the speed of light squared.
+            last = "c" if name == "c" and sign < 0 else _name(name)
             powers[last] = powers.get(last, 0) + sign * (int(raised) if raised else power)
             power = 1
     return tuple(
