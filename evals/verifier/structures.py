@@ -55,7 +55,12 @@ def point(rng: random.Random) -> Item:
     item.same("spaces", rf"(\,{inside}\,)", rf"({inside.replace(',', ',~')})")
     item.same("angle brackets", rf"\langle {inside} \rangle")
     item.same("big", rf"\bigl({inside}\bigr)", rf"\Big({inside}\Big)")
-    item.same("new: tuple", f"({'; '.join(texts)})", r"\left(" + r"\, , \,".join(texts) + r"\right)", held_out=True)
+    item.same(
+        "new: tuple",
+        f"({'; '.join(texts)})",
+        r"\left(" + r"\, , \,".join(texts) + r"\right)",
+        held_out=True,
+    )
     names = [f"{name}={text}" for name, text in zip("xyz", texts, strict=False)]
     item.same("new: named", r" \text{ and } ".join(names), r",\quad ".join(names), held_out=True)
     item.miss("order", f"({','.join(texts[::-1])})")
@@ -83,12 +88,20 @@ def listed(rng: random.Random) -> Item:
         "dollars", ", ".join(f"${text}$" for text in shuffled), f"${joined}$ and ${others[-1]}$"
     )
     item.same("indices", ", ".join(f"x_{at}={t}" for at, t in enumerate(shuffled, 1)))
-    item.same(
-        "quads", r",\quad ".join(shuffled), r" \quad\text{or}\quad ".join(shuffled)
-    )
+    item.same("quads", r",\quad ".join(shuffled), r" \quad\text{or}\quad ".join(shuffled))
     item.same("logical or", r" \lor ".join(f"x={text}" for text in shuffled))
-    item.same("new: set", rf"S=\{{{', '.join(shuffled)}\}}", r"\cup".join(rf"\{{{t}\}}" for t in texts), held_out=True)
-    item.same("new: either", rf"\text{{either }}{joined}\text{{ or }}{others[-1]}", rf"{joined},\text{{ and }}{others[-1]}", held_out=True)
+    item.same(
+        "new: set",
+        rf"S=\{{{', '.join(shuffled)}\}}",
+        r"\cup".join(rf"\{{{t}\}}" for t in texts),
+        held_out=True,
+    )
+    item.same(
+        "new: either",
+        rf"\text{{either }}{joined}\text{{ or }}{others[-1]}",
+        rf"{joined},\text{{ and }}{others[-1]}",
+        held_out=True,
+    )
     boxes = [rf"$\boxed{{{text}}}$" for text in texts]
     named = ", ".join(rf"x = \boxed{{{text}}}" for text in shuffled)
     but_last = ", ".join(boxes[:-1])
@@ -140,7 +153,12 @@ def interval(rng: random.Random) -> Item:
         item.same("inequality", f"{b} {sign[high]} x {sign[low]} {a}")
         item.same("inequality of signs", f"{a}{low}x{high}{b}".replace(r"\le", "≤"))
         item.same("set of", rf"\{{x \mid {a} {low} x {high} {b}\}}")
-        item.same("new: interval", rf"x \in \left{opening}{a}; {b}\right{closing}", rf"{a} {low} x\text{{ and }}x {high} {b}", held_out=True)
+        item.same(
+            "new: interval",
+            rf"x \in \left{opening}{a}; {b}\right{closing}",
+            rf"{a} {low} x\text{{ and }}x {high} {b}",
+            held_out=True,
+        )
         item.miss("brackets", f"{'[' if opening == '(' else '('}{a},{b}{closing}")
         turned = r"\le" if low == "<" else "<"
         item.miss("brackets", f"{a} {turned} x {high} {b}")
@@ -160,7 +178,11 @@ def interval(rng: random.Random) -> Item:
     )
     item.same("or", rf"x {high} {a} \text{{ or }} x {sign} {b}", f"x {high} {p} or x {sign} {q}")
     item.same("plus infinity", rf"(-\infty,{a}{closing}\cup {opening}{b},+\infty)")
-    item.same("new: union", rf"x\in(-\infty,{a}{closing}\text{{ or }}x\in {opening}{b},\infty)", held_out=True)
+    item.same(
+        "new: union",
+        rf"x\in(-\infty,{a}{closing}\text{{ or }}x\in {opening}{b},\infty)",
+        held_out=True,
+    )
     item.miss("half", rf"(-\infty,{a}{closing}", rf"{opening}{b},\infty)")
     item.miss("end", rf"(-\infty,{a}{closing}\cup {opening}{c},\infty)", rf"({a},{b})")
     return item
@@ -188,7 +210,12 @@ def matrix(rng: random.Random) -> Item:
     item.same("named", f"A = {gold}", rf"\mathbf{{v}} = {gold}")
     item.same("named 2", rf"\vec{{v}} = {gold}", rf"A^{{-1}} = {gold}")
     item.same("spaces 2", written(texts, "pmatrix", "\\\\\n"))
-    item.same("new: matrix", rf"\left({written(texts, 'matrix')}\right)", rf"\left[{written(others, 'matrix')}\right]", held_out=True)
+    item.same(
+        "new: matrix",
+        rf"\left({written(texts, 'matrix')}\right)",
+        rf"\left[{written(others, 'matrix')}\right]",
+        held_out=True,
+    )
     item.same("new: size", rf"\displaystyle {gold}", rf"\left({gold}\right)", held_out=True)
     item.miss(
         "other entry",
@@ -217,7 +244,7 @@ def words(rng: random.Random) -> Item:
         item.same("letter", word, f"({word})", rf"\textbf{{({word})}}", rf"\textnormal{{({word})}}")
         item.same("letter", rf"\mathbf{{{word}}}", rf"\text{{{word}.}}")
         item.same("new: letter", rf"\text{{Option {word}}}", rf"\textbf{{{word}}}", held_out=True)
-    item.miss("letter", other, f"({other})", rf"\text{{({other})}}", f"{word}{other}")
+        item.miss("letter", other, f"({other})", rf"\text{{({other})}}", f"{word}{other}")
         return item
     gold = rf"\text{{{word}}}"
     item = Item(
@@ -232,7 +259,13 @@ def words(rng: random.Random) -> Item:
         rf"\mathrm{{{word}}}".replace(" ", "~"),
     )
     item.same("typed 2", rf"\textup{{{word}}}", rf"\texttt{{{word}}}", f"“{word}”")
-    item.same("new: typed", rf"\textsc{{{word}}}", rf"\mbox{{{word}}}", rf"\text{{{word}.}}", held_out=True)
+    item.same(
+        "new: typed",
+        rf"\textsc{{{word}}}",
+        rf"\mbox{{{word}}}",
+        rf"\text{{{word}.}}",
+        held_out=True,
+    )
     item.miss(
         "other word", other, rf"\text{{{other}}}", f"not {word}", f"{word} {other}", word[:-1]
     )
