@@ -95,7 +95,10 @@ class MathEquivalence:
     A context manager; without `with`, the process ends with this one.
 
     Args:
-        seconds: The limit for one question; an attribute of the same name keeps it.
+        seconds: The limit for one question, of processor time; an attribute of that name keeps it.
+
+    Attributes:
+        spent: Seconds of processor time that all questions took.
 
     Raises:
         DotsError: math-verify cannot be started.
@@ -105,10 +108,12 @@ class MathEquivalence:
 
     def __init__(self, seconds: float = 5.0) -> None:
         self.seconds = seconds
+        self.spent = 0.0
         self._process: subprocess.Popen[str] | None = None
         self._suspect: set[str] = set()
         self._readable: dict[str, bool] = {}
         self._same: dict[tuple[str, str, bool], bool] = {}
+        self._near: dict[tuple[str, str, float], bool] = {}
 
     def __enter__(self) -> MathEquivalence:
         return self
@@ -128,6 +133,15 @@ class MathEquivalence:
         imaginary unit: `2m` is `m2` and not `2`.
         """
         return self._decide(a, b, True)
+
+    def within(self, a: str, b: str, distance: float) -> bool:
+        """Say whether two formulas without unknowns are numbers no further apart than that."""
+        key = (a, b, distance)
+        if key not in self._near:
+            self._near[key] = (
+                self._can_read(a, True) and self._can_read(b, True) and self._ask((a, b), distance)
+            )
+        return self._near[key]
 
     def _decide(self, a: str, b: str, is_formula: bool) -> bool:
         key = (min(a, b), max(a, b), is_formula)
@@ -161,14 +175,14 @@ class MathEquivalence:
             self._readable[answer] = self._ask((answer, answer), is_formula)
         return self._readable[answer]
 
-    def _ask(self, answers: tuple[str, str], is_formula: bool) -> bool:
-        """Put one question; False also when the process ended over it."""
+    def _ask(self, answers: tuple[str, str], how: bool | float) -> bool:
+        """Put one question of `algebra_process`; False also when the process ended over it."""
         if self._process is None or self._process.poll() is not None:
             self.close()
             self._process = self._start()
         assert self._process.stdin is not None and self._process.stdout is not None
         try:
-            self._process.stdin.write(json.dumps([*answers, is_formula]) + "\n")
+            self._process.stdin.write(json.dumps([*answers, how]) + "\n")
             self._process.stdin.flush()
             reply = self._process.stdout.readline()
         except OSError:
@@ -179,8 +193,12 @@ class MathEquivalence:
             raise
         if not reply:
             self._suspect.update(answers)
+            self.spent += self.seconds
             self.close()
-        return reply == "true\n"
+            return False
+        is_so, seconds = json.loads(reply)
+        self.spent += seconds
+        return bool(is_so)
 
     def _start(self) -> subprocess.Popen[str]:
         process = subprocess.Popen(

@@ -7,40 +7,76 @@ from collections.abc import Callable, Mapping, Sequence
 
 from dots_mergekit.answers.patterns import last_group
 
-__all__ = ["ORDER", "PLACES", "extract_answer", "unwrap"]
+__all__ = ["ORDER", "PLACES", "TYPE_COMMANDS", "extract_answer", "unwrap"]
+
+# Every pattern here is read in time linear in the text: none repeats what may begin inside itself.
 
 # `\\boxed{`, as responses that were escaped once too often have it, counts as well.
-_BOXED = re.compile(r"(?P<boxed>\\+f?boxed\s*\{)|\\.|(?P<open>\{)|(?P<close>\})", re.DOTALL)
+_BOXED = re.compile(
+    r"(?P<boxed>\\++(?:boxed|fbox)\s*+\{)|(?:\\\\)++|\\.|(?P<open>\{)|(?P<close>\})", re.DOTALL
+)
 _TAG = re.compile(r"<(/?)answer>", re.IGNORECASE)
 _HASHES = re.compile(r"(?<!#)####(?!#)[ \t]*([^\n]*)")
 _PHRASE = re.compile(
-    r"\b(?:final\s+answer[*_]{0,3}\s*(?:\bis\b|:|=|\n)|answer[*_]{0,3}\s*(?:\bis\b|:|=))"
-    r"[\s*_:]*([^\n]*)",
+    r"\b(?:final\s+answer[*_]{0,3}\s*(?:\bis\b|:|=|\n)|answer[*_]{0,3}\s*(?:\bis\b|:|=))[\s*_:]*",
     re.IGNORECASE,
 )
+_FORMULA = re.compile(r"\$\$([^$]+)\$\$|\$([^$]+)\$")
 _SENTENCE_END = re.compile(r"[.;!?](?=\s|$)")
-_WRAPPED = re.compile(
-    r"\$\$(.*)\$\$|\$([^$]*)\$|\\\((.*)\\\)|\\\[(.*)\\\]|\*\*(.*)\*\*"
-    r"|\\(?:text|textbf|mathrm|mathbf|mbox)\s*\{([^{}]*)\}",
-    re.DOTALL,
+
+TYPE_COMMANDS = (
+    r"text(?:bf|it|rm|sf|tt|sc|up|md|normal)?|emph|math(?:rm|bf|it|sf|tt|normal)|mbox|operatorname"
 )
+"""TeX's commands for text and its type: part of a regular expression."""
+_TYPE = re.compile(rf"\\(?:{TYPE_COMMANDS})\s*\{{")
+_PAIRS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", "**"))
+
+_FARTHEST = 60
+"""Characters between two boxes that give one answer."""
+_MARKUP = re.compile(r"[$\s]+|\\[()\[\],;:! ]|\\q?quad(?![A-Za-z])|\\(?:text|mbox|mathrm)|[{}]")
+_BETWEEN = re.compile(r" *(?:[,;] *(?:and|or)?|and|or) *(?:[A-Za-z](?:_\w)? *=)? *")
 
 
 def _boxed(text: str) -> str | None:
     """Read the text once with a stack of open braces: time linear in its length."""
     opened: list[tuple[int, int] | None] = []
-    last: tuple[int, str] | None = None
+    boxes: list[tuple[int, int, int]] = []
     for match in _BOXED.finditer(text):
         if match["boxed"]:
-            opened.append((match.start(), match.end()))
+            opened.append(match.span())
         elif match["open"]:
             opened.append(None)
         elif match["close"] and opened:
             box = opened.pop()
-            if box is not None and (last is None or box[0] > last[0]):
-                answer = unwrap(text[box[1] : match.start()])
-                last = (box[0], answer) if answer else last
-    return last[1] if last else None
+            if box is not None:
+                boxes.append((*box, match.start()))
+    boxes.sort()
+    while boxes:
+        start, inside, end = boxes.pop()
+        if answer := unwrap(text[inside:end]):
+            return ", ".join([*_beside(text, start, boxes, answer), answer])
+    return None
+
+
+def _beside(text: str, start: int, boxes: list[tuple[int, int, int]], last: str) -> list[str]:
+    """Give the answers in boxes right before one, with no more than a comma or `and` between.
+
+    Args:
+        text: The response.
+        start: Where the last box begins.
+        boxes: Where those before it begin, have their text, and end.
+        last: The answer in the last one; an answer that is given again is none more.
+    """
+    answers: list[str] = []
+    for begin, inside, end in reversed(boxes):
+        gap = text[end + 1 : start] if 0 <= start - end <= _FARTHEST else ""
+        if not _BETWEEN.fullmatch(_MARKUP.sub(" ", gap)):
+            break
+        answer = unwrap(text[inside:end])
+        if answer and answer != last and answer not in answers[-8:]:
+            answers.append(answer)
+        start = begin
+    return answers[::-1]
 
 
 def _tag(text: str) -> str | None:
@@ -60,13 +96,24 @@ def _hashes(text: str) -> str | None:
 
 
 def _phrase(text: str) -> str | None:
-    found = [_SENTENCE_END.split(match[1], 1)[0].rstrip("*_ ") for match in _PHRASE.finditer(text)]
-    return next((answer for words in reversed(found) if (answer := _inner(words))), None)
+    """Take what follows the last such phrase: a formula, or words to the end of the sentence."""
+    end = len(text)
+    for phrase in reversed(list(_PHRASE.finditer(text))):
+        if (formula := _FORMULA.match(text, phrase.end(), end)) and formula[0].count("\n\n") == 0:
+            # It may have several lines, and what ends a sentence; but there may be more behind it.
+            rest = _SENTENCE_END.split(text[formula.end() : end].split("\n", 1)[0], maxsplit=1)[0]
+            if not rest.strip(" *_.") and (answer := _inner(formula[1] or formula[2])):
+                return answer
+        line = text[phrase.end() : end].split("\n", 1)[0]
+        if answer := _inner(_SENTENCE_END.split(line, maxsplit=1)[0].rstrip("*_ ")):
+            return answer
+        end = phrase.start()
+    return None
 
 
 def _inner(text: str) -> str | None:
     r"""Clean an answer, and take it out of a `\boxed{...}` of its own, unless that is cut off."""
-    return _boxed(text) if "boxed" in text else unwrap(text) or None
+    return _boxed(text) if re.search(r"\\(?:boxed|fbox)", text) else unwrap(text) or None
 
 
 def unwrap(text: str) -> str:
@@ -75,14 +122,35 @@ def unwrap(text: str) -> str:
     >>> unwrap(r" $\text{red}$. ")
     'red'
     """
+    start, end = 0, len(text)
     while True:
-        stripped = text.strip()
-        stripped = stripped[:-1].rstrip() if stripped.endswith(".") else stripped
-        if match := _WRAPPED.fullmatch(stripped):
-            stripped = next((group for group in match.groups() if group is not None), "")
-        if stripped == text:
-            return text
-        text = stripped
+        before = start, end
+        while start < end and text[start].isspace():
+            start += 1
+        while start < end and text[end - 1].isspace():
+            end -= 1
+        if start < end and text[end - 1] == ".":
+            end -= 1
+        else:
+            start, end = _wrapped(text, start, end)
+        if before == (start, end):
+            return text[start:end]
+
+
+def _wrapped(text: str, start: int, end: int) -> tuple[int, int]:
+    """Give the part of a text that is left when what wraps it is off; the same if nothing does."""
+    for opening, closing in _PAIRS:
+        inside = start + len(opening), end - len(closing)
+        is_wrapped = text.startswith(opening, start, end) and text.endswith(closing, start, end)
+        if inside[0] <= inside[1] and is_wrapped:
+            # What has more dollars inside is two formulas, side by side.
+            return inside if opening != "$" or text.find("$", *inside) < 0 else (start, end)
+    match = _TYPE.match(text, start, end) if text.startswith("\\", start) else None
+    if match and text.endswith("}", start, end):
+        inside = match.end(), end - 1
+        if text.find("{", *inside) < 0 and text.find("}", *inside) < 0:
+            return inside
+    return start, end
 
 
 PLACES: Mapping[str, Callable[[str], str | None]] = {
@@ -104,7 +172,8 @@ def extract_answer(
 
     The places that `order` names are tried in turn, and the first that holds an answer decides:
 
-    - `boxed`: the last `\boxed{...}` whose braces balance, `\{` and `\}` not counting;
+    - `boxed`: the last `\boxed{...}` whose braces balance, `\{` and `\}` not counting, with those
+      right before it: `\boxed{1}` and `\boxed{2}` is `1, 2`;
     - `tag`: the last `<answer>...</answer>`;
     - `hashes`: what follows the last `####` on its line;
     - `phrase`: what follows the last "answer is" or "answer:", to the end of the sentence.

@@ -21,8 +21,9 @@ _MOST = 100_000
 """Parts of a pattern once its repetitions are written out, which is how it is compiled."""
 
 _TOKEN = re.compile(
-    r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\(\?#[^)]*\)"
-    r"|(?P<call>\(\?(?:R|&|P>|[+-]?\d)[^)]*\))|(?P<open>\()|(?P<close>\))"
+    # What is not closed reaches to the end, and is no pattern: it is looked for once.
+    r"\\.|\[\^?\]?(?:\\.|[^\]\\])*+(?:\]|\Z)|\(\?#[^)]*+(?:\)|\Z)"
+    r"|(?P<call>\(\?(?:R|&|P>|[+-]?\d)[^)]*+(?:\)|\Z))|(?P<open>\()|(?P<close>\))"
     r"|\{(?P<times>\d{1,20})(?:,\d*)?\}|.",
     re.DOTALL,
 )

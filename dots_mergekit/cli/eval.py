@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from dots_mergekit.cli import (
     screen,
 )
 from dots_mergekit.evaluation.baselines import BASELINES
+from dots_mergekit.evaluation.benchmarks.sources import sources
 
 __all__ = ["main"]
 
@@ -35,6 +37,8 @@ tasks:
   lm-eval's own. In the first two, `arithmetic` also finds `dots_arithmetic`. A group is the
   mean of its parts, each counting the same unless the group says otherwise. Task files may bring
   code, and it is run: include only folders that you trust.
+  dots_math and dots_ood are the paper's nine benchmarks, from the Hub. Not certain:
+{doubts}
 
 baselines:
 {baselines}
@@ -98,7 +102,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = make_parser("dots-eval", _DESCRIPTION, _EPILOG.format(baselines=_listed()))
+    parser = make_parser(
+        "dots-eval", _DESCRIPTION, _EPILOG.format(baselines=_listed(), doubts=_doubts())
+    )
     add = parser.add_argument
     add("--recipe", metavar="R", action="append", default=[], help="a mergekit YAML; repeat it to"
         " compare others with the first")  # fmt: skip
@@ -130,6 +136,16 @@ def _parser() -> argparse.ArgumentParser:
 def _listed() -> str:
     width = max(map(len, BASELINES))
     return "\n".join(f"  {name:{width}}  {known.about}" for name, known in BASELINES.items())
+
+
+def _doubts() -> str:
+    lines = []
+    for task, source in sources().items():
+        if source.doubt:
+            lines += textwrap.wrap(
+                f"{task}: {source.doubt}", 96, initial_indent="    ", subsequent_indent="      "
+            )
+    return "\n".join(lines)
 
 
 def _numbers(text: str) -> list[int]:

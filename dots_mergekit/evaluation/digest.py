@@ -83,7 +83,9 @@ def _imported_rooms(file: Path) -> Iterator[str]:
             names = [f"{node.module}.{alias.name}" for alias in node.names]
         for package, *inside in (name.split(".") for name in names):
             if package == PACKAGE.name and inside:
-                yield inside[0]
+                # Of the room where tasks are looked for, a task is made of what lies beside it.
+                is_beside = inside[:2] == ["evaluation", "benchmarks"]
+                yield "/".join(inside[:3]) if is_beside else inside[0]
 
 
 def _files(room: Path) -> set[Path]:

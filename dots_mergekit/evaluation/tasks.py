@@ -129,6 +129,8 @@ def _load(
     try:
         with mute():
             loaded = manager.load(name)
+    except DotsError:  # which says itself what is wrong
+        raise
     except Exception as error:  # a task may do anything, and mostly it downloads
         raise DotsError(_unloadable(name, error)) from error
     top = loaded["groups"].get(name) or loaded["tasks"].get(name)

@@ -18,24 +18,18 @@ from lm_eval.api.model import LM
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
+from dots_mergekit.errors import DotsError
+from dots_mergekit.evaluation.benchmarks import benchmark_tasks
+from dots_mergekit.evaluation.benchmarks.sources import Source, sources
 from dots_mergekit.evaluation.lookup import BENCHMARKS
+from dots_mergekit.evaluation.tasks import load_suite
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORDS = Path(__file__).parent / "benchmarks"
 CHECKPOINT = ROOT / "examples" / "arithmetic" / "checkpoints" / "sft"
 
-SOURCES = {
-    "dots_aime24": ("HuggingFaceH4/aime_2024", None, "train"),
-    "dots_aime25": ("math-ai/aime25", None, "test"),
-    "dots_amc23": ("math-ai/amc23", None, "test"),
-    "dots_math500": ("HuggingFaceH4/MATH-500", None, "test"),
-    "dots_minerva": ("math-ai/minervamath", None, "test"),
-    "dots_olympiadbench": ("Hothan/OlympiadBench", "OE_TO_maths_en_COMP", "train"),
-    "dots_arc_challenge": ("allenai/ai2_arc", "ARC-Challenge", "test"),
-    "dots_gpqa_diamond": ("Idavidrein/gpqa", "gpqa_diamond", "train"),
-    "dots_mmlu_pro": ("TIGER-Lab/MMLU-Pro", None, "test"),
-}
-"""The Hub's name, configuration and split behind each task."""
+SOURCES = sources()
+"""Where the questions of each task come from."""
 
 AVERAGED = {"dots_aime24", "dots_aime25", "dots_amc23"}
 CHOICES = {"dots_arc_challenge", "dots_gpqa_diamond", "dots_mmlu_pro"}
@@ -47,13 +41,13 @@ METRIC = "exact_match,verified"
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """Loads our records in the place of the Hub's; gives the arguments of every call."""
     calls: list[dict[str, Any]] = []
-    tasks = {(path, name): (task, split) for task, (path, name, split) in SOURCES.items()}
+    tasks = {(source.path, source.config): source for source in SOURCES.values()}
     real = datasets.load_dataset
 
     def load(path: str, name: str | None = None, **kwargs: Any) -> Any:
         calls.append({"path": path, "name": name, **kwargs})
-        task, split = tasks[path, name]
-        files = {split: str(RECORDS / f"{task}.jsonl")}
+        source = tasks[path, name]
+        files = {source.split: str(RECORDS / f"{source.task}.jsonl")}
         return real("json", data_files=files, cache_dir=str(tmp_path))
 
     monkeypatch.setattr(datasets, "load_dataset", load)
@@ -112,11 +106,69 @@ def evaluate(lm: Any, *names: str, **kwargs: Any) -> dict[str, Any]:
 def test_a_task_asks_for_its_data_set_and_nothing_that_runs_code(
     name: str, hub: list[dict[str, Any]]
 ) -> None:
-    path, configuration, split = SOURCES[name]
     task = load(name)
-    assert hub == [{"path": path, "name": configuration}]
-    assert task.config.test_split == split
+    assert hub == [{"path": SOURCES[name].path, "name": SOURCES[name].config}]
     assert len(task.test_docs()) == len(records(name))
+
+
+def test_the_table_of_sources_has_every_task_and_says_where_it_was_checked() -> None:
+    assert set(SOURCES) == MATH | OOD
+    for source in SOURCES.values():
+        assert source.seen
+        assert set(records(source.task)[0]) >= set(source.columns.values())
+
+
+def changed(
+    monkeypatch: pytest.MonkeyPatch, change: Callable[[dict[str, Any]], dict[str, Any]], split: str
+) -> None:
+    """Have the Hub give other rows, or another split, of whatever is asked for."""
+    tasks = {(source.path, source.config): source for source in SOURCES.values()}
+
+    def load_dataset(path: str, name: str | None = None) -> datasets.DatasetDict:
+        source = tasks[path, name]
+        rows = datasets.Dataset.from_list([change(row) for row in records(source.task)])
+        return datasets.DatasetDict({split or source.split: rows})
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+
+
+@pytest.mark.parametrize("source", SOURCES.values(), ids=list(SOURCES))
+def test_a_renamed_column_is_named_in_one_line_with_what_is_there(
+    monkeypatch: pytest.MonkeyPatch, source: Source
+) -> None:
+    last = list(source.columns.values())[-1]
+    changed(monkeypatch, lambda row: {key + "_" * (key == last): row[key] for key in row}, "")
+    with pytest.raises(DotsError) as error:
+        load_suite([source.task])
+    (line,) = str(error.value).splitlines()
+    assert f"`{source.task}`: the data set {source.place} has no column `{last}`" in line
+    assert f"`{last}_`" in line.split("found")[1].split("expected")[0]
+    assert f"`{last}`" in line.split("expected")[1]
+
+
+def test_a_renamed_split_is_named_also_inside_a_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    changed(monkeypatch, dict, "validation")
+    with pytest.raises(DotsError, match=r"has no split `train`; found `validation`, expected"):
+        load_suite(["math"])
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "value"),
+    [
+        ("dots_math500", "answer", ["1"]),
+        ("dots_olympiadbench", "final_answer", "1"),
+        ("dots_arc_challenge", "answerKey", "Z"),
+        ("dots_arc_challenge", "choices", ["a", "b"]),
+        ("dots_mmlu_pro", "answer_index", 17),
+        ("dots_aime24", "problem", 3),
+    ],
+)
+def test_a_column_that_holds_something_else_is_named(
+    monkeypatch: pytest.MonkeyPatch, name: str, column: str, value: Any
+) -> None:
+    changed(monkeypatch, lambda row: row | {column: value}, "")
+    with pytest.raises(DotsError, match=rf"`{name}`: row 1 of .* `{column}`.* are read as: "):
+        load_suite([name])
 
 
 @pytest.mark.parametrize("name", SOURCES)
@@ -168,8 +220,8 @@ def test_options_labelled_with_numbers_get_letters() -> None:
 
 
 def test_the_order_of_gpqas_options_is_the_same_every_time_and_hides_the_right_one() -> None:
-    first, second = list(load("dots_gpqa_diamond").test_docs()), load("dots_gpqa_diamond")
-    assert first == list(second.test_docs())
+    first, second = (list(load("dots_gpqa_diamond").test_docs()) for _ in range(2))
+    assert first == second
     for doc, record in zip(first, records("dots_gpqa_diamond"), strict=True):
         assert doc["options"]["ABCD".index(doc["answer"])] == record["Correct Answer"]
         names = [key for key in record if key.endswith("Answer") or "Incorrect" in key]
@@ -179,7 +231,8 @@ def test_the_order_of_gpqas_options_is_the_same_every_time_and_hides_the_right_o
         | {"Incorrect Answer 2": "c", "Incorrect Answer 3": "d"}
         for i in range(200)
     ]
-    answers = [doc["answer"] for doc in second.config.process_docs(many)]
+    columns = SOURCES["dots_gpqa_diamond"].columns
+    answers = [benchmark_tasks._gpqa(row, columns)["answer"] for row in many]
     assert all(30 <= answers.count(letter) <= 70 for letter in "ABCD")
 
 

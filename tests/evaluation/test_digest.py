@@ -96,6 +96,9 @@ def test_our_benchmarks_are_what_grades_them() -> None:
     assert sources(task) == {
         BENCHMARKS / "arithmetic_tasks.py",
         BENCHMARKS / "benchmark_tasks.py",
+        BENCHMARKS / "sources.py",
+        PACKAGE / "errors.py",
+        PACKAGE / "messages.py",
         *answers,
     }
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Sequence
+from fractions import Fraction
 
 from dots_mergekit.answers.equivalence import MathEquivalence
 from dots_mergekit.answers.grading.arithmetic import NoNumberError, number
+from dots_mergekit.answers.grading.names import unknowns
 from dots_mergekit.answers.grading.normalizing import END, FUNCTIONS, LONG_WORD
-from dots_mergekit.answers.grading.parsing import UNKNOWN, Grid, Named, Parsed, Several, Value
+from dots_mergekit.answers.grading.parsing import Grid, Named, Parsed, Rounded, Several, Value
 from dots_mergekit.answers.grading.units import is_known
 
 __all__ = ["Comparison"]
@@ -23,6 +24,9 @@ _MOST_ITEMS = 64
 _MOST_BARS = 8
 """Absolute values in a formula that algebra is asked about, times two."""
 
+_DECIMAL = re.compile(r"(-?\d{1,20}(?:\.(\d{1,20}))?)(?:\\cdot\s?10\^(-?\d{1,2}|\{-?\d{1,2}\}))?")
+"""A number as a rounding is written, perhaps with a power of ten."""
+
 _LARGEST_EXPONENT = 1000
 """The largest exponent in a formula that algebra is asked about: it may multiply it out."""
 
@@ -32,12 +36,14 @@ class Comparison:
 
     def __init__(self, equal: MathEquivalence) -> None:
         self._equal = equal
-        self._end = time.monotonic() + equal.seconds
+        self._end = equal.spent + equal.seconds
 
     def same(self, a: Parsed, b: Parsed) -> bool:
         """Compare two parsed answers of whatever kind."""
         if isinstance(a, Named) or isinstance(b, Named):
             return self._same_named(a, b)
+        if isinstance(a, Rounded) or isinstance(b, Rounded):
+            return self._same_rounded(a, b)
         if isinstance(a, Several) and isinstance(b, Several):
             return self._same_several(a, b)
         if isinstance(a, Grid) and isinstance(b, Grid):
@@ -59,6 +65,45 @@ class Comparison:
         if isinstance(other, Value) and "=" in other.text:
             return self._same_formula(named.equation, other.text)
         return self.same(named.what, other)
+
+    def _same_rounded(self, a: Parsed, b: Parsed) -> bool:
+        """Compare a number that has its rounding beside it by either; not if that is another's."""
+        for each in (a, b):
+            if isinstance(each, Rounded) and not all(
+                self._is_rounding(decimal, each.exact) for decimal in each.decimals
+            ):
+                return False
+        ways = [
+            (each.exact, *each.decimals) if isinstance(each, Rounded) else (each,)
+            for each in (a, b)
+        ]
+        if isinstance(a, Rounded) and isinstance(b, Rounded):
+            return self.same(a.exact, b.exact)
+        return any(self.same(first, second) for first in ways[0] for second in ways[1])
+
+    def _is_rounding(self, decimal: Parsed, exact: Parsed) -> bool:
+        """Say whether a decimal is at most half of its last place from what it is to be."""
+        if not (isinstance(decimal, Value) and isinstance(exact, Value)):
+            return False
+        match = _DECIMAL.fullmatch(decimal.text)
+        if match is None or exact.words or self._equal.spent > self._end:
+            return False
+        value = Fraction(match[1])
+        half = Fraction(1, 2 * 10 ** len(match[2] or ""))
+        if match[3]:
+            power = Fraction(10) ** int(match[3].strip("{}"))
+            value, half = value * power, half * power
+        try:
+            known = number(exact.text)
+        except NoNumberError:
+            return False
+        if known is not None:
+            return abs(known - value) <= half
+        if not _is_algebra(exact.text) or unknowns(exact.text):
+            return False
+        return self._equal.within(
+            _for_algebra(exact.text), str(value), float(half * Fraction(101, 100))
+        )
 
     def _same_several(self, a: Several, b: Several) -> bool:
         brackets = {a.brackets, b.brackets}
@@ -97,14 +142,21 @@ class Comparison:
         if a.words or b.words:
             return _folded(a.text) == _folded(b.text)
         if a.unit and b.unit:
+            if {a.unit, b.unit} == {"degree", "rad"}:
+                return self._same_formula(_worth(a)[-1], _worth(b)[-1])
             if a.unit != b.unit and is_known(a.unit) and is_known(b.unit):
                 return False
             return self._same_formula(a.text, b.text)
-        return any(self._same_formula(first, second) for first in _worth(a) for second in _worth(b))
+        if any(self._same_formula(first, second) for first in _worth(a) for second in _worth(b)):
+            return True
+        product = a.product or b.product
+        return bool(product) and self._same_formula(product, b.text if a.product else a.text)
 
     def _same_formula(self, a: str, b: str) -> bool:
         if a == b or (a.isalpha() and a.casefold() == b.casefold()):
             return True
+        if ("=" in a) != ("=" in b):
+            return False
         try:
             first, second = number(a), number(b)
         except NoNumberError:
@@ -113,14 +165,14 @@ class Comparison:
             return first == second
         if not (_is_algebra(a) and _is_algebra(b)) or _unknown_to_one(a, b):
             return False
-        if time.monotonic() > self._end:
+        if self._equal.spent > self._end:
             return False
         return self._equal.formulas(_for_algebra(a), _for_algebra(b))
 
 
 def _folded(words: str) -> str:
     """Write words without capitals, white space and punctuation, but for that in numbers."""
-    return re.sub(r"[\s\"'!?{}$]|(?<!\d)[.,;]|[.,;](?!\d)", "", words.casefold())
+    return re.sub(r"[\s\"“”'‘’!?{}$]|(?<!\d)[.,;]|[.,;](?!\d)", "", words.casefold())
 
 
 def _worth(value: Value) -> list[str]:
@@ -162,15 +214,10 @@ def _unknown_to_one(a: str, b: str) -> bool:
     Then they are not the same, though algebra might make it vanish, as in `x-x`. Not said of
     sums, which bind letters, and of functions, for which there are identities.
     """
-    return not (_FUNCTION.search(a) or _FUNCTION.search(b)) and _unknowns(a) != _unknowns(b)
+    return not (_FUNCTION.search(a) or _FUNCTION.search(b)) and unknowns(a) != unknowns(b)
 
 
 _FUNCTION = re.compile(rf"\\(?:sum|prod|int|lim|(?!sqrt|pi)(?:{FUNCTIONS})){END}")
-
-
-def _unknowns(formula: str) -> set[str]:
-    symbols = re.findall(r"\\[A-Za-z]+|[A-Za-z]", formula)
-    return {symbol for symbol in symbols if symbol not in "ei" and UNKNOWN.fullmatch(symbol)}
 
 
 _ANGLE = re.compile(r"(\d+(?:\.\d+)?|\{[^{}]*\}|\([^()]*\))\^\\circ(?![A-Za-z])")
@@ -204,7 +251,7 @@ def _renamed(match: re.Match[str], is_integral: bool) -> str:
         return match[0]
     name = letter.strip() + (f"_{index}" if index else "") + primes
     is_differential = letter == "d" and not is_integral
-    if name.islower() and not primes and not is_differential and not (index and letter in "ei"):
+    if name.islower() and not primes and not is_differential and not index:
         return match[0]
     renamed = "x_{9" + "".join(f"{ord(character):03d}" for character in name) + "}"
     is_script = match.start() > 0 and match.string[match.start() - 1] in "_^"

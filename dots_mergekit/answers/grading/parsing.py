@@ -8,16 +8,15 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from dots_mergekit.answers.extraction import unwrap
-from dots_mergekit.answers.grading.arithmetic import NoNumberError, number
+from dots_mergekit.answers.grading.names import ONE_NAME, UNKNOWN, is_asked, is_name, unknowns
 from dots_mergekit.answers.grading.normalizing import LONG_WORD, TYPE
 from dots_mergekit.answers.grading.units import split_unit
 
 __all__ = [
-    "LETTERS",
-    "UNKNOWN",
     "Grid",
     "Named",
     "Parsed",
+    "Rounded",
     "Several",
     "Value",
     "is_parsable",
@@ -30,11 +29,19 @@ _DEEPEST = 30
 
 @dataclass(frozen=True)
 class Value:
-    """A number, a formula or an equation, with its unit; or words."""
+    """A number, a formula or an equation, with its unit; or words.
+
+    Attributes:
+        text: What it is, without its unit.
+        unit: As `units.split_unit` writes it.
+        words: It is compared as words.
+        product: The whole, where the letters of the unit might also be factors: `3 mg`.
+    """
 
     text: str
     unit: str = ""
     words: bool = False
+    product: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,7 +68,15 @@ class Named:
     equation: str
 
 
-Parsed = Value | Several | Grid | Named
+@dataclass(frozen=True)
+class Rounded:
+    """A number or a formula, and after it what it is approximately: decimals."""
+
+    exact: Parsed
+    decimals: tuple[Parsed, ...]
+
+
+Parsed = Value | Several | Grid | Named | Rounded
 
 _OPEN = r"\\[{]|\\(?:langle|lfloor|lceil|begin)(?![A-Za-z])|[({\[]"
 _CLOSE = r"\\[}]|\\(?:rangle|rfloor|rceil|end)(?![A-Za-z])|[)}\]]"
@@ -69,25 +84,24 @@ _BRACKETS = {"(": "(", "[": "[", r"\{": "{", r"\langle": "(", "{": ""}
 _BRACKETS |= {")": ")", "]": "]", r"\}": "}", r"\rangle": ")", "}": ""}
 
 _THOUSANDS = r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])"
-_AND = r"\\(?:text|mathrm|mbox)\{[,;]?(?:and|or)\}|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])"
+_AND = (
+    r"\\(?:text|mathrm|mbox)\{[,;]?(?:and|or)\}|\\lor(?![A-Za-z])"
+    r"|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])"
+)
 _ITEMS = rf"[,;]|{_AND}"
 _INEQUALITY = r"<|>|\\le(?![A-Za-z])|\\ge(?![A-Za-z])"
 
-LETTERS = r"(?:\\(?:alpha|beta|gamma|delta|theta|lambda|mu|phi|omega|rho|sigma|tau)|[A-Za-z])"
-"""One letter: part of a regular expression."""
-UNKNOWN = re.compile(rf"{LETTERS}(?:_(?:\w|\{{\w+\}}))?")
-"""A letter that may stand for an unknown, perhaps with an index."""
-_ONE_NAME = (
-    r"(?:\\(?:angle|triangle|measuredangle|Delta)\s?|m(?=\\angle))*"
-    rf"(?:\\(?:overline|vec|text|mathrm|mathbf|operatorname)\{{[A-Za-z ]+\}}|{LETTERS}[A-Za-z ]*)"
-    r"(?:_(?:\w|\{\w+\}))?'*(?:\^\{-1\})?(?:\([A-Za-z\d,;]+\))?"
-)
-_NAME = re.compile(rf"{_ONE_NAME}|\({_ONE_NAME}(?:[,;]{_ONE_NAME})+\)")
-_MEMBER = re.compile(rf"(?:{_ONE_NAME})\\in(?![A-Za-z])(.+)", re.DOTALL)
+_MEMBER = re.compile(rf"(?:{ONE_NAME})\\in(?![A-Za-z])(.+)", re.DOTALL)
 _GRID = re.compile(
     r"[(\[]?\\begin\{([pb]?matrix|smallmatrix|array)\}(?:\{[clr|]*\})?(.*)\\end\{\1\}[)\]]?",
     re.DOTALL,
 )
+_SUCH_THAT = re.compile(
+    rf"{UNKNOWN.pattern}(?:\\in\s?(?:\\mathbb\{{R\}}|\\R(?![A-Za-z])))?\s?"
+    rf"(?:\\mid(?![A-Za-z])|\||:)\s?(.*(?:{_INEQUALITY}).*)",
+    re.DOTALL,
+)
+_EQUALS = r"=|\\approx(?![A-Za-z])"
 _EITHER = re.compile(r"\\(pm|mp)(?![A-Za-z])")
 _LABEL = re.compile(r"[A-Z]{2,}")
 
@@ -155,7 +169,7 @@ def parse(text: str) -> Parsed:
     if match := _GRID.fullmatch(text):
         rows = [row for row in _split(match[2], r"\\\\")[0] if row.strip()]
         return Grid(tuple(tuple(map(parse, _split(row, "&")[0])) for row in rows))
-    text = unwrap(text).removeprefix("+").removeprefix("=")
+    text = unwrap(text).removeprefix("+").removeprefix("=").removeprefix(r"\approx ")
     parts, _ = _split(text, _ITEMS, _THOUSANDS)
     if len(parts) == 1:
         parts, _ = _split(text, r"\\cup(?![A-Za-z])")
@@ -170,7 +184,9 @@ def parse(text: str) -> Parsed:
     parts, signs = _split(text, _INEQUALITY)
     if len(parts) > 1:
         return _read_inequality(parts, signs) or Value(text)
-    parts, _ = _split(text, "=")
+    parts, signs = _split(text, _EQUALS)
+    if r"\approx" in signs:
+        return _parse_rounded(parts, signs)
     if len(parts) > 1:
         return _parse_equation(parts, text)
     return _parse_one(text)
@@ -196,17 +212,30 @@ def _read_inequality(parts: Sequence[str], signs: Sequence[str]) -> Several | No
     return None
 
 
+def _parse_rounded(parts: Sequence[str], signs: Sequence[str]) -> Parsed:
+    r"""Read `1/3 \approx 0.333` as a third, and as its rounding; perhaps with a name in front."""
+    at = signs.index(r"\approx") + 1
+    exact, decimals = "=".join(parts[:at]), tuple(map(parse, parts[at:]))
+    if at == 1 and (is_name(exact) or is_asked(exact)):
+        return Named(exact, decimals[-1], "=".join(parts))
+    what = parse(exact)
+    if isinstance(what, Named):
+        return Named(what.name, Rounded(what.what, decimals), what.equation)
+    return Rounded(what, decimals)
+
+
 def _parse_equation(parts: Sequence[str], text: str) -> Parsed:
     """Read an equation as what its name stands for, or as what a calculation comes to."""
-    if _NAME.fullmatch(parts[0]):
-        return Named(parts[0], parse(parts[-1]), text)
-    if len(parts) == 2 and _NAME.fullmatch(parts[1]):
-        return Named(parts[1], parse(parts[0]), text)
-    try:
-        if number(parts[0]) is not None:
-            return parse(parts[-1])
-    except NoNumberError:
-        pass
+    left, right = parts[0], parts[-1]
+    if is_name(left):
+        return Named(left, parse(right), text)
+    if len(parts) == 2 and is_name(right):
+        return Named(right, parse(left), text)
+    if not unknowns(TYPE.sub("", split_unit(right)[0])):
+        if is_asked(left):
+            return Named(left, parse(right), text)
+        if not unknowns(TYPE.sub("", left)):
+            return parse(right)
     return Value(text)
 
 
@@ -214,6 +243,8 @@ def _parse_one(text: str) -> Parsed:
     """Read what is neither a list nor an equation."""
     if enclosed := _enclosed(text):
         brackets, inside = enclosed
+        if brackets == "{}" and (such_that := _SUCH_THAT.fullmatch(inside)):
+            return parse(such_that[1])
         parts, _ = _split(inside, _ITEMS)
         if brackets in ("", "()") and len(parts) == 1:
             return parse(inside)
@@ -229,4 +260,7 @@ def _parse_one(text: str) -> Parsed:
     is_set_as_text = plain != value and not re.search(r"[\d\\]", plain) and len(plain) > 1
     if is_set_as_text or LONG_WORD.search(plain) or _LABEL.fullmatch(plain):
         return Value(" ".join(TYPE.sub(r" \1 ", text).split()), words=True)
-    return Value(re.sub(_THOUSANDS, lambda found: found[0].replace(",", ""), plain), unit)
+    product = text if unit and text[len(value) :].strip(" /").replace(" ", "").isalpha() else ""
+    return Value(
+        re.sub(_THOUSANDS, lambda found: found[0].replace(",", ""), plain), unit, product=product
+    )

@@ -5,7 +5,7 @@ Every data set becomes the same columns: `question`, `answer`, and `options` whe
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from hashlib import sha256
 from typing import Any
@@ -14,101 +14,90 @@ from datasets import Dataset
 
 from dots_mergekit.answers.equivalence import MathEquivalence
 from dots_mergekit.answers.grading import choose, grade
+from dots_mergekit.errors import DotsError
+from dots_mergekit.evaluation.benchmarks.sources import read, sources
+from dots_mergekit.messages import first_line
 
-__all__ = [
-    "aime24",
-    "aime25",
-    "amc23",
-    "arc",
-    "gpqa",
-    "math500",
-    "minerva",
-    "mmlu_pro",
-    "olympiadbench",
-    "score_choice",
-    "score_math",
-]
+__all__ = ["load", "score_choice", "score_math"]
+
+Row = Mapping[str, Any]
 
 
-def aime24(rows: Iterable[Mapping[str, Any]]) -> Dataset:
-    """Read HuggingFaceH4/aime_2024: `problem`, `answer`, possibly with leading zeros."""
-    return _open(rows, "problem", "answer")
+def load(*, benchmark: str, **_: object) -> dict[str, Dataset]:
+    """Give the questions of a task, as its split `test`, in columns that all tasks share.
 
+    lm-eval also passes a task's metadata, which does not matter here.
 
-def aime25(rows: Iterable[Mapping[str, Any]]) -> Dataset:
-    """Read math-ai/aime25: `problem`, `answer`."""
-    return _open(rows, "problem", "answer")
+    Args:
+        benchmark: The task's name in `sources.toml`.
 
-
-def amc23(rows: Iterable[Mapping[str, Any]]) -> Dataset:
-    """Read math-ai/amc23: `question`, `answer`, possibly a decimal."""
-    return _open(rows, "question", "answer")
-
-
-def math500(rows: Iterable[Mapping[str, Any]]) -> Dataset:
-    """Read HuggingFaceH4/MATH-500: `problem`, `answer` in LaTeX."""
-    return _open(rows, "problem", "answer")
-
-
-def minerva(rows: Iterable[Mapping[str, Any]]) -> Dataset:
-    """Read math-ai/minervamath: `question`, `answer`."""
-    return _open(rows, "question", "answer")
-
-
-def olympiadbench(rows: Iterable[Mapping[str, Any]]) -> Dataset:
-    """Read Hothan/OlympiadBench: `context` (often null), `question`, `final_answer`, a list.
-
-    Several answers are one list, in any order.
+    Raises:
+        DotsError: What `sources.read` refuses, and a row whose columns hold something else.
     """
-    return Dataset.from_list(
-        [
-            {
-                "question": "\n".join(filter(None, (row["context"], row["question"]))),
-                "answer": ", ".join(row["final_answer"]).replace("$", ""),
-            }
-            for row in rows
-        ]
-    )
+    source = sources()[benchmark]
+    documents = []
+    for number, row in enumerate(read(source), 1):
+        try:
+            document = _READERS.get(benchmark, _open)(row, source.columns)
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            read_from = ", ".join(f"`{name}`" for name in source.columns.values())
+            raise DotsError(
+                f"the task `{benchmark}`: row {number} of {source.place} does not hold what its "
+                f"columns {read_from} are read as: {first_line(error)}"
+            ) from error
+        documents.append(document)
+    return {"test": Dataset.from_list(documents)}
 
 
-def arc(rows: Iterable[Mapping[str, Any]]) -> Dataset:
-    """Read allenai/ai2_arc: `question`, `choices` (`text`, `label`), `answerKey`, a label.
-
-    Some questions label their options 1 to 4; here all have letters.
-    """
-    return Dataset.from_list(
-        [
-            _choice(
-                row["question"],
-                row["choices"]["text"],
-                row["choices"]["label"].index(row["answerKey"]),
-            )
-            for row in rows
-        ]
-    )
+def _open(row: Row, columns: Mapping[str, str]) -> dict[str, Any]:
+    """Read a question with an answer of its own: a string, or of AIME and AMC perhaps a number."""
+    question, answer = row[columns["question"]], row[columns["answer"]]
+    if not isinstance(answer, str | int | float):
+        raise TypeError(f"an answer is a {type(answer).__name__}")
+    return {"question": question.strip(), "answer": str(answer).strip()}
 
 
-def gpqa(rows: Iterable[Mapping[str, Any]]) -> Dataset:
-    """Read Idavidrein/gpqa: `Question`, `Correct Answer`, `Incorrect Answer 1` to `3`.
+def _olympiadbench(row: Row, columns: Mapping[str, str]) -> dict[str, Any]:
+    """Read a question, perhaps with a context (often null), and its answers in any order."""
+    answers = row[columns["answer"]]
+    if not isinstance(answers, list):
+        raise TypeError(f"the answers are a {type(answers).__name__} and no list")
+    parts = filter(None, (row[columns["context"]], row[columns["question"]]))
+    return {"question": "\n".join(parts), "answer": ", ".join(answers).replace("$", "")}
+
+
+def _arc(row: Row, columns: Mapping[str, str]) -> dict[str, Any]:
+    """Read a question whose options are labelled with letters or numbers; here, with letters."""
+    options = row[columns["options"]]
+    right = options["label"].index(row[columns["answer"]])
+    return _choice(row[columns["question"]], options["text"], right)
+
+
+def _gpqa(row: Row, columns: Mapping[str, str]) -> dict[str, Any]:
+    """Read a question with a right answer and three wrong ones.
 
     The options are put in the order of their hashes, with the question: the same on every
     machine and in every run, and no hint at which is right.
     """
-    names = ("Correct Answer", "Incorrect Answer 1", "Incorrect Answer 2", "Incorrect Answer 3")
-    documents = []
-    for row in rows:
-        right, *wrong = (row[name].strip() for name in names)
-        key = partial(_hash, row["Question"])
-        options = sorted((right, *wrong), key=key)
-        documents.append(_choice(row["Question"], options, options.index(right)))
-    return Dataset.from_list(documents)
+    names = (columns[name] for name in ("answer", "wrong_1", "wrong_2", "wrong_3"))
+    right, *wrong = (row[name].strip() for name in names)
+    question = row[columns["question"]]
+    options = sorted((right, *wrong), key=partial(_hash, question))
+    return _choice(question, options, options.index(right))
 
 
-def mmlu_pro(rows: Iterable[Mapping[str, Any]]) -> Dataset:
-    """Read TIGER-Lab/MMLU-Pro: `question`, `options`, `answer_index`."""
-    return Dataset.from_list(
-        [_choice(row["question"], row["options"], row["answer_index"]) for row in rows]
-    )
+def _mmlu_pro(row: Row, columns: Mapping[str, str]) -> dict[str, Any]:
+    """Read a question, its options, and the place of the right one."""
+    return _choice(row[columns["question"]], row[columns["options"]], row[columns["answer"]])
+
+
+_READERS: Mapping[str, Callable[[Row, Mapping[str, str]], dict[str, Any]]] = {
+    "dots_olympiadbench": _olympiadbench,
+    "dots_arc_challenge": _arc,
+    "dots_gpqa_diamond": _gpqa,
+    "dots_mmlu_pro": _mmlu_pro,
+}
+"""How a row is read, where it is more than a question and an answer."""
 
 
 def score_math(doc: Mapping[str, Any], results: Sequence[Sequence[str]]) -> dict[str, float]:
@@ -127,12 +116,6 @@ def score_choice(doc: Mapping[str, Any], results: Sequence[Sequence[str]]) -> di
 def _mathematics() -> MathEquivalence:
     """One process for all questions; it ends with this one."""
     return MathEquivalence()
-
-
-def _open(rows: Iterable[Mapping[str, Any]], question: str, answer: str) -> Dataset:
-    return Dataset.from_list(
-        [{"question": row[question].strip(), "answer": str(row[answer]).strip()} for row in rows]
-    )
 
 
 def _choice(question: str, options: Sequence[str], right: int) -> dict[str, Any]:
