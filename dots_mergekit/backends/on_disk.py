@@ -11,11 +11,14 @@ from dots_mergekit.recipe.mergekit import write_merge
 
 __all__ = ["OnDiskModel"]
 
+_SEED = 0
+
 
 class OnDiskModel(Loaded):
     """A model that mergekit merges into a temporary folder and that is loaded from there.
 
-    A context manager; without `with`, call `close`, or let go of it.
+    A context manager; without `with`, call `close`, or let go of it. Methods that draw random masks
+    draw the same ones for every recipe: those of mergekit's `random_seed` 0.
 
     Args:
         recipe: The merge to begin with, of any method.
@@ -40,7 +43,7 @@ class OnDiskModel(Loaded):
         if recipe.text == self._used:
             return
         with tempfile.TemporaryDirectory() as folder:
-            write_merge(recipe, folder)
+            write_merge(recipe, folder, seed=_SEED)
             self._lm = load_checkpoint(
                 folder,
                 device=self._device,

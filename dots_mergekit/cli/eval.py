@@ -16,7 +16,7 @@ from dots_mergekit.cli import (
     say,
     screen,
 )
-from dots_mergekit.evaluation.baselines import BASELINES
+from dots_mergekit.evaluation.baselines import BASELINES, USUAL
 
 __all__ = ["main"]
 
@@ -78,6 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             tasks=options.tasks,
             model=options.model,
             baselines=options.baselines,
+            tune_baselines=options.tune_baselines,
             mask_seeds=options.mask_seeds,
             seed=options.seed,
             limit=options.limit,
@@ -105,7 +106,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--model", metavar="M", action="append", default=[], help="in place of recipes: a folder"
         " or a Hub id (id@revision); repeat it likewise")  # fmt: skip
     add("--tasks", metavar="A,B", type=names, default=[], help="lm-eval tasks, groups or tags")
-    add("--baselines", action="store_true", help="score the same models merged in other ways, too")
+    add("--baselines", metavar="B,C", type=names, nargs="?", const=USUAL, default=(), help="score"
+        " the same models merged in other ways, too: `all`, or names and methods as listed below;"
+        " without a name those that are marked there")  # fmt: skip
+    add("--tune-baselines", action="store_true", help="and search the λ of each as those of the"
+        " recipe were searched, in OUT/baselines/METHOD")  # fmt: skip
     add("--mask-seeds", metavar="N,M", type=_numbers, default=[0], help="a row of DARE and DELLA"
         " for each (default: 0)")  # fmt: skip
     add("--seed", metavar="N", type=int, default=1234, help="of sampled responses (default: 1234,"

@@ -18,6 +18,7 @@ from dots_mergekit.evaluation.bootstrap import (
     average,
     compare,
 )
+from dots_mergekit.evaluation.cost import Cost
 from dots_mergekit.evaluation.tasks import Benchmark
 from dots_mergekit.messages import markdown_table
 
@@ -36,12 +37,16 @@ class Row:
         kind: What it is here.
         scores: The score of each question, by task; each array of shape (questions of the task,).
         seed: Of a random merge.
+        cost: What its answers took when they were given.
+        search: What it took to find its λ, where they were searched.
     """
 
     name: str
     kind: Kind
     scores: Mapping[str, Values]
     seed: int | None = None
+    cost: Cost | None = None
+    search: Cost | None = None
 
 
 @dataclass(frozen=True)
