@@ -34,6 +34,7 @@ def evaluate(
     batch_size: int = 64,
     device: str | None = None,
     force: bool = False,
+    training_hours: float | None = None,
     threads: int | None = None,
     verbose: bool = False,
     progress: Progress | None = None,
@@ -59,6 +60,8 @@ def evaluate(
         batch_size: Responses generated side by side; another one changes a few answers.
         device: Where models compute; a GPU if there is one, if None.
         force: Score again what was scored already.
+        training_hours: What training the sources took, on one machine or GPU, to say what share of
+            it the search took.
         threads: How many threads compute on CPUs; torch decides if None.
         verbose: Let libraries log, and print every result.
         progress: Is told what goes on; if None, it is shown on stderr or in the notebook.
@@ -90,6 +93,7 @@ def evaluate(
             batch_size=batch_size,
             device=device,
             force=force,
+            training=training_hours,
         )
         if tune_baselines and not evaluation.baselines:
             raise DotsError("`tune_baselines` tunes `baselines`: name some")

@@ -87,6 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             batch_size=options.batch_size,
             device=options.device,
             force=options.force,
+            training_hours=options.training_hours,
             threads=options.threads,
             verbose=options.verbose,
             progress=progress,
@@ -118,6 +119,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--limit", metavar="N", type=int, help="only the first N questions of each task")
     add("--out", metavar="DIR", default="results", help="the results folder (default: results)")
     add("--force", action="store_true", help="score again what was scored already")
+    add("--training-hours", metavar="H", type=float, help="what training the sources took, on one"
+        " machine or GPU; the table then says what share of it the search took")  # fmt: skip
     add("--include-path", metavar="DIR", action="append", default=[], help="a folder of lm-eval"
         " task files; may be repeated")  # fmt: skip
 

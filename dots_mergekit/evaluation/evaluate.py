@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,12 +18,13 @@ from dots_mergekit.evaluation.candidates import Candidate, candidates, single_mo
 from dots_mergekit.evaluation.cost import Cost
 from dots_mergekit.evaluation.making import Made, Norms, baselines, write_baselines
 from dots_mergekit.evaluation.models import Models, require_model
+from dots_mergekit.evaluation.plots import PICTURES
 from dots_mergekit.evaluation.results import SEED, ResultStore
 from dots_mergekit.evaluation.scoring import mean_score, score
 from dots_mergekit.evaluation.table import Row, Table
 from dots_mergekit.evaluation.tasks import ScoredTask, Suite, load_suite
 from dots_mergekit.evaluation.tuned import Tune, tune_baselines
-from dots_mergekit.files import remove_leftovers, require_writable, write_text
+from dots_mergekit.files import remove_leftovers, require_writable, write_bytes, write_text
 from dots_mergekit.messages import and_more
 from dots_mergekit.progress import Progress
 from dots_mergekit.recipe import Recipe
@@ -55,6 +57,8 @@ class Evaluation:
             differently and a few answers change.
         device: Where models compute; a GPU if there is one, if None.
         force: Score again what was scored already.
+        training: Hours that training the sources took, to compare the search with; of one machine
+            or GPU.
 
     Raises:
         DotsError: Recipes and models, or neither; a number out of range; something twice.
@@ -72,6 +76,7 @@ class Evaluation:
     batch_size: int = 64
     device: str | None = None
     force: bool = False
+    training: float | None = None
 
     def __post_init__(self) -> None:
         if self.recipes and self.models:
@@ -88,6 +93,8 @@ class Evaluation:
         ):
             if value is not None and value < least:
                 raise DotsError(f"`{name}`: a number of at least {least} is needed, got {value}")
+        if self.training is not None and not 0 < self.training < math.inf:
+            raise DotsError(f"`training_hours`: more than 0 is needed, got {self.training}")
         _require_different("recipes", [(recipe.origin, recipe.text) for recipe in self.recipes])
         _require_different("models", [(model,) for model in self.models])
         _require_different("mask_seeds", [(seed,) for seed in self.mask_seeds])
@@ -153,9 +160,11 @@ def evaluate(
     reference = next((i for i, row in enumerate(rows) if row.kind == "recipe"), 0)
     provenance = _provenance(evaluation, found, store, suite)
     provenance |= {f"left out, {name}": reason for name, reason in made.left_out.items()}
-    table = Table(tuple(rows), suite.benchmarks, reference, provenance)
+    table = Table(tuple(rows), suite.benchmarks, reference, provenance, evaluation.training)
     write_text(evaluation.out / "table.md", table.markdown())
     write_text(evaluation.out / "table.csv", table.csv())
+    for name, draw in PICTURES.items():
+        write_bytes(evaluation.out / name, draw(table))
     return table
 
 
