@@ -9,9 +9,10 @@ from dots_mergekit.backends.huggingface_lm import Loaded, load_checkpoint
 from dots_mergekit.recipe import Recipe
 from dots_mergekit.recipe.mergekit import write_merge
 
-__all__ = ["OnDiskModel"]
+__all__ = ["SEED", "OnDiskModel"]
 
-_SEED = 0
+SEED = 0
+"""mergekit's `random_seed`: masks that are drawn are the same ones for every recipe."""
 
 
 class OnDiskModel(Loaded):
@@ -43,7 +44,7 @@ class OnDiskModel(Loaded):
         if recipe.text == self._used:
             return
         with tempfile.TemporaryDirectory() as folder:
-            write_merge(recipe, folder, seed=_SEED)
+            write_merge(recipe, folder, seed=SEED)
             self._lm = load_checkpoint(
                 folder,
                 device=self._device,
