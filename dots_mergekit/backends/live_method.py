@@ -41,10 +41,13 @@ class LiveMethod:
         self._seed = seed
         self._plans = Plans()
         self._inputs = read_inputs(self._plans.of(recipe))
+        # In the order in which mergekit reads them it merges them, and draws their masks.
+        self._order = {name: index for index, name in enumerate(self._inputs)}
 
     def plan(self, recipe: Recipe) -> list[PlannedMerge]:
-        """Give the plan of a recipe that differs in its λ alone, tensor by tensor."""
-        return self._plans.of(recipe)
+        """Give the plan of a recipe with other λ, in the order of a merge of mergekit's."""
+        planned = self._plans.of(recipe)
+        return sorted(planned, key=lambda one: self._order[one.task.tensor_name])
 
     @contextlib.contextmanager
     def whole(self) -> Iterator[None]:

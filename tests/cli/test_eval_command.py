@@ -60,6 +60,14 @@ def test_a_process_that_is_ended_early_says_how_to_go_on(
         (("--tasks", "arithmetic_add"), "nothing to score: give `recipes` or `models`"),
         (("--model", "base", "--recipe", "r.yml", "--tasks", "arithmetic_add"), "not both"),
         (
+            ("--recipe", "r.yml", "--tasks", "arithmetic_add", "--baselines", "ties,rma"),
+            "there is none named `rma`; did you mean `ram`?",
+        ),
+        (
+            ("--recipe", "r.yml", "--tasks", "arithmetic_add", "--tune-baselines"),
+            "`tune_baselines` tunes `baselines`: name some",
+        ),
+        (
             ("--model", "base", "--baselines", "--tasks", "arithmetic_add"),
             "`baselines` are made from a recipe",
         ),
