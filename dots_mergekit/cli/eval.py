@@ -36,10 +36,13 @@ tasks:
   mean of its parts, each counting the same unless the group says otherwise. Task files may bring
   code, and it is run: include only folders that you trust.
 
-baselines:
+baselines (* without names; a method stands for all of its own):
 {baselines}
   They are written to OUT/baselines as recipes, which mergekit-yaml runs and dots-tune tunes.
-  Methods that select keep the recipe's density.
+  Methods that select keep the recipe's density, and all else is mergekit's default. What does not
+  take these models is left out, and the table says why. --tune-baselines adds METHOD-tuned for
+  each method with λ but `dots`, searched as the recipe was: with the settings of the study that
+  it is the best.yml of, or of its `tune:` section.
 
 examples:
   dots-eval --recipe study/best.yml --tasks arithmetic --baselines
@@ -52,9 +55,8 @@ examples:
       any models, compared with the first
   dots-eval --recipe study/best.yml --tasks math --baselines --mask-seeds 0,1,2
       DARE and DELLA draw their masks at random: three times each
-  dots-tune --recipe results/baselines/ties-1.yml --out study_ties &&
-  dots-eval --recipe study/best.yml --recipe study_ties/best.yml --tasks arithmetic
-      a baseline tuned as the recipe was, for a `tune:` section goes along
+  dots-eval --recipe study/best.yml --tasks arithmetic --baselines ram,ties --tune-baselines
+      RAM, and TIES at λ = 1, at the recipe's λ, and tuned as the recipe was
 
 Prompts are written with the tokenizer's chat template where it has one. Merges other than of
 `dots` need room for one model in the temporary folder; TMPDIR says where that is.
@@ -137,7 +139,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def _listed() -> str:
     width = max(map(len, BASELINES))
-    return "\n".join(f"  {name:{width}}  {known.about}" for name, known in BASELINES.items())
+    return "\n".join(
+        f"{'*' if known.usual else ' '} {name:{width}}  {known.about}"
+        for name, known in BASELINES.items()
+    )
 
 
 def _numbers(text: str) -> list[int]:

@@ -154,7 +154,7 @@ def test_help_teaches_with_an_example_and_is_quick(capsys: pytest.CaptureFixture
         run("--help")
     text = capsys.readouterr().out
     for name, known in BASELINES.items():
-        assert re.search(rf"^  {name} +{re.escape(known.about)}$", text, re.MULTILINE), name
+        assert re.search(rf"^[* ] {name} +{re.escape(known.about)}$", text, re.MULTILINE), name
     assert "dots-eval --recipe study/best.yml --tasks arithmetic --baselines" in text
     heavy = {"torch", "mergekit", "transformers", "lm_eval", "yaml", "pydantic", "numpy"}
     program = f"import dots_mergekit.cli.eval, sys; print(sorted({heavy} & set(sys.modules)))"

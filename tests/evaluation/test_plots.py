@@ -63,7 +63,9 @@ def test_accuracy_has_a_panel_for_each_column_and_fills_what_is_no_noise(
     assert [axes.get_title() for axes in panels] == ["group", "A", "B"]
     names = [label.get_text() for label in panels[0].get_yticklabels()]
     assert names == ["base", "sft", "rlvr", "best", "ties-1", "dare-1, seed 3", "dare-1, seed 4"]
-    markers = [line for line in panels[0].get_lines() if line.get_marker() in "o^Ds"]
+    markers: list[Any] = [
+        line for line in panels[0].get_lines() if str(line.get_marker()) in "o^Ds"
+    ]
     assert [line.get_xdata()[0] for line in markers] == pytest.approx(
         [15, 57.5, 60, 82.5, 81.25, 50, 51.25]
     )
@@ -78,7 +80,8 @@ def test_kept_tells_the_share_of_the_best_parent(drawn: list[Figure]) -> None:
     (axes,) = drawn[0].axes
     shares = [text.get_text() for text in axes.texts]
     assert shares == ["75%", "100%", "138%"]  # 30 of 40, 36 of 36, 82.5 of 60
-    lines = {str(line.get_label()): list(line.get_ydata()) for line in axes.get_lines()}
+    drawn_lines: list[Any] = list(axes.get_lines())
+    lines = {str(line.get_label()): list(line.get_ydata()) for line in drawn_lines}
     assert list(lines) == ["base", "sft", "rlvr", "best"]
     assert lines["rlvr"] == pytest.approx([100, 20, 60])
     dashes = {str(line.get_linestyle()) for line in axes.get_lines()}
