@@ -1,23 +1,28 @@
-"""Tune a recipe, its ablations and its baselines alike, on several triples; write what to evaluate.
+"""Tune a recipe, its ablations and its baselines alike, on several triples, and evaluate them all.
 
     python evals/ablations.py --out ablations --triple s0 --triple s1 --triple s2
+    python evals/ablations.py --out rivals --triple s0 --triple s1 --triple s2 \
+        --variants dots --baselines all --tune-baselines
 
 Each triple is a folder with base/, sft/ and rlvr/. Each variant is the recipe with one thing
-changed, tuned by `dots-tune` with the same settings and seed. What was chosen is written to
-OUT/TRIPLE/VARIANT.yml; the command that `evals/seeds.py` needs for the table is printed at the end.
-An interrupted run goes on where it stopped.
+changed, tuned by `dots-tune` with the same settings and seed: a study in OUT/TRIPLE/VARIANT. Then
+`evals/seeds.py` scores what was chosen, the parents and the baselines on every triple, in
+OUT/results, and joins the tables. An interrupted run goes on where it stopped.
 """
 
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import seeds
 
 from dots_mergekit import Silent, tune
 
@@ -47,26 +52,35 @@ def _changed(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str
 
 
 def main() -> None:
-    """Tune every variant on every triple."""
+    """Tune every variant on every triple, and evaluate."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--recipe", default="recipes/quickstart.yml", help="default: %(default)s")
     parser.add_argument("--triple", type=Path, action="append", required=True, metavar="DIR")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--variants", default=",".join(VARIANTS), help="default: %(default)s")
+    parser.add_argument("--baselines", default="usual", help="as for seeds.py (%(default)s)")
+    parser.add_argument("--tune-baselines", action="store_true")
     arguments = parser.parse_args()
     text = Path(arguments.recipe).read_text(encoding="utf-8")
-    command = ["python", "evals/seeds.py", "--tasks", "arithmetic", "--baselines"]
+    command = ["--tasks", "arithmetic", "--baselines", arguments.baselines]
+    if arguments.tune_baselines:
+        command.append("--tune-baselines")
     for triple in arguments.triple:
         folder = arguments.out / triple.resolve().name
         folder.mkdir(parents=True, exist_ok=True)
-        for name in VARIANTS:
-            given, study = folder / f"{name}_untuned.yml", folder / f"study_{name}"
+        best = []
+        for name in arguments.variants.split(","):
+            given = folder / f"{name}.yml"
             given.write_text(variant(text, triple.resolve(), name), encoding="utf-8")
             print(f"{folder.name}: {name}", file=sys.stderr)
-            tune(given, out=study, progress=Silent()).best.write(folder / f"{name}.yml")
-        command += ["--run", ",".join(str(folder / f"{name}.yml") for name in VARIANTS)]
-    print(shlex.join([*command, "--out", str(arguments.out / "results")]))
+            tune(given, out=folder / name, progress=Silent())
+            best.append(str(folder / name / "best.yml"))
+        command += ["--run", ",".join(best)]
+    sys.exit(
+        seeds.run_all(seeds.parse_arguments([*command, "--out", str(arguments.out / "results")]))
+    )
 
 
 if __name__ == "__main__":

@@ -30,6 +30,9 @@ from dots_mergekit.evaluation.table import Row, Table
 from dots_mergekit.evaluation.tasks import Benchmark
 from dots_mergekit.messages import markdown_table
 
+BARE = {"": False, "usual": True}
+"""What `--baselines` means when it is not there, and when it is there without names."""
+
 
 @dataclass(frozen=True)
 class Line:
@@ -61,7 +64,8 @@ def run_all(options: argparse.Namespace) -> int:
         evaluate(
             recipes.split(","),
             tasks=options.tasks.split(","),
-            baselines=options.baselines,
+            baselines=BARE.get(options.baselines, options.baselines.split(",")),
+            tune_baselines=options.tune_baselines,
             mask_seeds=[int(number) for number in options.mask_seeds.split(",")],
             seed=int(seed),
             limit=options.limit,
@@ -180,7 +184,7 @@ def as_csv(lines: Sequence[Line], columns: Sequence[Benchmark]) -> str:
     return written.getvalue()
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -188,7 +192,8 @@ def parse_arguments() -> argparse.Namespace:
     add = parser.add_argument
     add("--run", metavar="R[,R]", action="append", required=True, help="the recipes of one run")
     add("--tasks", metavar="A,B", required=True, help="as for dots-eval; so are the rest")
-    add("--baselines", action="store_true")
+    add("--baselines", metavar="B,C", nargs="?", const="usual", default="", help="names, or all")
+    add("--tune-baselines", action="store_true")
     add("--mask-seeds", metavar="N,M", default="0")
     add("--seeds", metavar="N,M", default="1234", help="of sampled responses")
     add("--limit", metavar="N", type=int)
@@ -196,7 +201,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--include-path", metavar="DIR", action="append", default=[])
     add("--batch-size", metavar="N", type=int, default=64)
     add("--device", metavar="D")
-    return parser.parse_args()
+    return parser.parse_args(given)
 
 
 if __name__ == "__main__":

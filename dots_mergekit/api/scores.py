@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dots_mergekit.api.given import PathLike, listed, load_recipe
 from dots_mergekit.logs import calm
@@ -24,7 +24,8 @@ def evaluate(
     *,
     tasks: Sequence[str],
     model: PathLike | Sequence[PathLike] = (),
-    baselines: bool = False,
+    baselines: bool | str | Sequence[str] = False,
+    tune_baselines: bool = False,
     mask_seeds: Sequence[int] = (0,),
     seed: int = 1234,
     limit: int | None = None,
@@ -33,6 +34,7 @@ def evaluate(
     batch_size: int = 64,
     device: str | None = None,
     force: bool = False,
+    training_hours: float | None = None,
     threads: int | None = None,
     verbose: bool = False,
     progress: Progress | None = None,
@@ -46,7 +48,10 @@ def evaluate(
             compared with the first.
         tasks: Names of lm-eval's tasks, groups and tags, or of ours.
         model: Folders or Hub ids, in place of recipes.
-        baselines: Score the same models merged in other ways, too.
+        baselines: Score the same models merged in other ways, too: True for the usual ones, or
+            names of `evaluation.baselines.BASELINES`, merge methods, or `all`.
+        tune_baselines: Tune each of them that has λ as the recipe was tuned, by the study that the
+            first recipe is the best of or by its `tune:` section; kept in OUT/baselines/METHOD.
         mask_seeds: mergekit's `random_seed` for baselines that draw masks, a row for each.
         seed: Of sampled responses.
         limit: Only the first questions of each task.
@@ -55,6 +60,8 @@ def evaluate(
         batch_size: Responses generated side by side; another one changes a few answers.
         device: Where models compute; a GPU if there is one, if None.
         force: Score again what was scored already.
+        training_hours: What training the sources took, on one machine or GPU, to say what share of
+            it the search took.
         threads: How many threads compute on CPUs; torch decides if None.
         verbose: Let libraries log, and print every result.
         progress: Is told what goes on; if None, it is shown on stderr or in the notebook.
@@ -67,6 +74,9 @@ def evaluate(
     """
     with shown(progress, verbose=verbose) as told, computing(threads):
         recipes = tuple(load_recipe(one) for one in listed(recipe))
+        from dots_mergekit.analysis.norms import norms
+        from dots_mergekit.api.baselines import searched, tuner, words
+        from dots_mergekit.errors import DotsError
         from dots_mergekit.evaluation.evaluate import Evaluation
         from dots_mergekit.evaluation.evaluate import evaluate as run
 
@@ -74,7 +84,7 @@ def evaluate(
             tasks=tuple(tasks),
             recipes=recipes,
             models=tuple(os.fspath(one) for one in listed(model)),
-            baselines=baselines,
+            baselines=words(baselines),
             mask_seeds=tuple(mask_seeds),
             seed=seed,
             limit=limit,
@@ -83,6 +93,11 @@ def evaluate(
             batch_size=batch_size,
             device=device,
             force=force,
+            training=training_hours,
         )
+        if tune_baselines and not evaluation.baselines:
+            raise DotsError("`tune_baselines` tunes `baselines`: name some")
+        options: dict[str, Any] = {"device": device, "threads": threads, "verbose": verbose}
+        tune = tuner(recipes[0], told, **options) if tune_baselines else None
         with calm(verbose=verbose):
-            return run(evaluation, told)
+            return run(evaluation, told, norms=norms, tune=tune, searched=searched(recipes))

@@ -12,7 +12,8 @@ from torch import Tensor
 from dots_mergekit.backends.devices import require_device
 from dots_mergekit.backends.huggingface_lm import Loaded
 from dots_mergekit.backends.live import LiveMerge
-from dots_mergekit.backends.on_disk import OnDiskModel
+from dots_mergekit.backends.live_method import LiveMethod
+from dots_mergekit.backends.on_disk import SEED, OnDiskModel
 from dots_mergekit.merging.selections import SelectionFile
 from dots_mergekit.recipe import Recipe
 from dots_mergekit.recipe.plans import NotLiveError, PlannedMerge
@@ -68,13 +69,13 @@ class LiveModel(Loaded):
     A context manager; without `with`, call `close`, or let go of it.
 
     Args:
-        recipe: A recipe of merge method `dots`.
+        recipe: The merge, of any method with λ.
         lm: The model that mergekit made of it, loaded for lm-eval.
         kept: Where selections outlive this model.
 
     Raises:
-        NotLiveError: The merge method is another one, or the plan does not match the model, tensor
-            by tensor and bit by bit.
+        NotLiveError: The merge has no λ, or the plan does not match the model, tensor by tensor and
+            bit by bit.
     """
 
     def __init__(self, recipe: Recipe, lm: Any, kept: SelectionFile | None = None) -> None:
@@ -83,13 +84,17 @@ class LiveModel(Loaded):
             name: parameter.detach()
             for name, parameter in lm.model.named_parameters(remove_duplicate=False)
         }
-        self._merge = LiveMerge(recipe, kept=kept)
+        self._merge = (
+            LiveMerge(recipe, kept=kept)
+            if recipe.merge_method == "dots"
+            else LiveMethod(recipe, seed=SEED)
+        )
         plan = self._merge.plan(recipe)
         for planned in plan:
             name = planned.task.tensor_name
             if name not in self._parameters and self._merge.sources(planned):
                 raise NotLiveError(f"the loaded model has no parameter {name}")
-        with self._merge.keeping_new_selections():
+        with self._merge.whole():
             self._verify(plan)
 
     @property
@@ -99,7 +104,7 @@ class LiveModel(Loaded):
 
     def use(self, recipe: Recipe) -> None:
         """Give the model's parameters the values that `mergekit-yaml` would write."""
-        with self._merge.keeping_new_selections():
+        with self._merge.whole():
             for planned in self._merge.plan(recipe):
                 if self._merge.sources(planned):
                     self._merge.tensor(planned, out=self._parameters[planned.task.tensor_name])

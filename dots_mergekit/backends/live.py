@@ -19,7 +19,7 @@ from dots_mergekit.recipe import Recipe
 from dots_mergekit.recipe.mergekit import fresh_loaders
 from dots_mergekit.recipe.plans import NotLiveError, PlannedMerge, Plans
 
-__all__ = ["LiveMerge", "require_live"]
+__all__ = ["LiveMerge", "read_inputs", "require_live"]
 
 
 class LiveMerge:
@@ -51,7 +51,7 @@ class LiveMerge:
         require_live(recipe)
         self._device = device
         self._plans = Plans()
-        self._inputs = _read_inputs(self._plans.of(recipe))
+        self._inputs = read_inputs(self._plans.of(recipe))
         self._kinds: dict[ModelReference, str | None] = {}
         self._names = {model: name for name, model in recipe.sources.items()}
         self._kept = kept
@@ -75,8 +75,8 @@ class LiveMerge:
         return self._plans.of(recipe)
 
     @contextmanager
-    def keeping_new_selections(self) -> Iterator[None]:
-        """Write the selections that are found meanwhile to where they outlive this process."""
+    def whole(self) -> Iterator[None]:
+        """Around the tensors of one merge: what is selected meanwhile outlives this process."""
         before = len(self._selections)
         yield
         if self._kept and len(self._selections) > before:
@@ -172,8 +172,12 @@ def require_live(recipe: Recipe) -> None:
         raise NotLiveError("a model has a LoRA adapter, which is merged into it on disk first")
 
 
-def _read_inputs(plan: Sequence[PlannedMerge]) -> dict[str, dict[ModelReference, Tensor]]:
-    """Let mergekit load, convert and permute the inputs of each tensor as for a merge."""
+def read_inputs(plan: Sequence[PlannedMerge]) -> dict[str, dict[ModelReference, Tensor]]:
+    """Let mergekit load, convert and permute the inputs of each tensor as for a merge.
+
+    Raises:
+        NotLiveError: Two tensors have the same inputs.
+    """
     gathers = {planned.merge.gather_tensors: planned.task.tensor_name for planned in plan}
     if len(gathers) != len(plan):
         raise NotLiveError("two output tensors have the same inputs")

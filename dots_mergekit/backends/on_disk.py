@@ -9,13 +9,17 @@ from dots_mergekit.backends.huggingface_lm import Loaded, load_checkpoint
 from dots_mergekit.recipe import Recipe
 from dots_mergekit.recipe.mergekit import write_merge
 
-__all__ = ["OnDiskModel"]
+__all__ = ["SEED", "OnDiskModel"]
+
+SEED = 0
+"""mergekit's `random_seed`: masks that are drawn are the same ones for every recipe."""
 
 
 class OnDiskModel(Loaded):
     """A model that mergekit merges into a temporary folder and that is loaded from there.
 
-    A context manager; without `with`, call `close`, or let go of it.
+    A context manager; without `with`, call `close`, or let go of it. Methods that draw random masks
+    draw the same ones for every recipe: those of mergekit's `random_seed` 0.
 
     Args:
         recipe: The merge to begin with, of any method.
@@ -40,7 +44,7 @@ class OnDiskModel(Loaded):
         if recipe.text == self._used:
             return
         with tempfile.TemporaryDirectory() as folder:
-            write_merge(recipe, folder)
+            write_merge(recipe, folder, seed=SEED)
             self._lm = load_checkpoint(
                 folder,
                 device=self._device,

@@ -17,7 +17,7 @@ from dots_mergekit.cli import (
     say,
     screen,
 )
-from dots_mergekit.evaluation.baselines import BASELINES
+from dots_mergekit.evaluation.baselines import BASELINES, USUAL
 from dots_mergekit.evaluation.benchmarks.sources import sources
 
 __all__ = ["main"]
@@ -40,10 +40,13 @@ tasks:
   dots_math and dots_ood are the paper's nine benchmarks, from the Hub. Not certain:
 {doubts}
 
-baselines:
+baselines (* without names; a method stands for all of its own):
 {baselines}
   They are written to OUT/baselines as recipes, which mergekit-yaml runs and dots-tune tunes.
-  Methods that select keep the recipe's density.
+  Methods that select keep the recipe's density, and all else is mergekit's default. What does not
+  take these models is left out, and the table says why. --tune-baselines adds METHOD-tuned for
+  each method with λ but `dots`, searched as the recipe was: with the settings of the study that
+  it is the best.yml of, or of its `tune:` section.
 
 examples:
   dots-eval --recipe study/best.yml --tasks arithmetic --baselines
@@ -56,9 +59,8 @@ examples:
       any models, compared with the first
   dots-eval --recipe study/best.yml --tasks math --baselines --mask-seeds 0,1,2
       DARE and DELLA draw their masks at random: three times each
-  dots-tune --recipe results/baselines/ties-1.yml --out study_ties &&
-  dots-eval --recipe study/best.yml --recipe study_ties/best.yml --tasks arithmetic
-      a baseline tuned as the recipe was, for a `tune:` section goes along
+  dots-eval --recipe study/best.yml --tasks arithmetic --baselines ram,ties --tune-baselines
+      RAM, and TIES at λ = 1, at the recipe's λ, and tuned as the recipe was
 
 Prompts are written with the tokenizer's chat template where it has one. Merges other than of
 `dots` need room for one model in the temporary folder; TMPDIR says where that is.
@@ -82,6 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             tasks=options.tasks,
             model=options.model,
             baselines=options.baselines,
+            tune_baselines=options.tune_baselines,
             mask_seeds=options.mask_seeds,
             seed=options.seed,
             limit=options.limit,
@@ -90,6 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             batch_size=options.batch_size,
             device=options.device,
             force=options.force,
+            training_hours=options.training_hours,
             threads=options.threads,
             verbose=options.verbose,
             progress=progress,
@@ -111,7 +115,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--model", metavar="M", action="append", default=[], help="in place of recipes: a folder"
         " or a Hub id (id@revision); repeat it likewise")  # fmt: skip
     add("--tasks", metavar="A,B", type=names, default=[], help="lm-eval tasks, groups or tags")
-    add("--baselines", action="store_true", help="score the same models merged in other ways, too")
+    add("--baselines", metavar="B,C", type=names, nargs="?", const=USUAL, default=(), help="score"
+        " the same models merged in other ways, too: `all`, or names and methods as listed below;"
+        " without a name those that are marked there")  # fmt: skip
+    add("--tune-baselines", action="store_true", help="and search the λ of each as those of the"
+        " recipe were searched, in OUT/baselines/METHOD")  # fmt: skip
     add("--mask-seeds", metavar="N,M", type=_numbers, default=[0], help="a row of DARE and DELLA"
         " for each (default: 0)")  # fmt: skip
     add("--seed", metavar="N", type=int, default=1234, help="of sampled responses (default: 1234,"
@@ -119,6 +127,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--limit", metavar="N", type=int, help="only the first N questions of each task")
     add("--out", metavar="DIR", default="results", help="the results folder (default: results)")
     add("--force", action="store_true", help="score again what was scored already")
+    add("--training-hours", metavar="H", type=float, help="what training the sources took, on one"
+        " machine or GPU; the table then says what share of it the search took")  # fmt: skip
     add("--include-path", metavar="DIR", action="append", default=[], help="a folder of lm-eval"
         " task files; may be repeated")  # fmt: skip
 
@@ -135,7 +145,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def _listed() -> str:
     width = max(map(len, BASELINES))
-    return "\n".join(f"  {name:{width}}  {known.about}" for name, known in BASELINES.items())
+    return "\n".join(
+        f"{'*' if known.usual else ' '} {name:{width}}  {known.about}"
+        for name, known in BASELINES.items()
+    )
 
 
 def _doubts() -> str:

@@ -2,210 +2,141 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Literal
 
-from dots_mergekit.errors import RecipeError
+from dots_mergekit.errors import DotsError
+from dots_mergekit.messages import did_you_mean
 
-if TYPE_CHECKING:  # `dots-eval --help` lists the baselines, and needs no mergekit for that
-    from dots_mergekit.recipe import Recipe
+__all__ = ["ALL", "BASELINES", "USUAL", "BaselineMethod", "chosen", "is_random"]
 
-__all__ = ["BASELINES", "Baseline", "BaselineMethod", "baselines", "is_random", "write_baselines"]
-
-_DENSITY = 0.3  # of `dots`, where a recipe names none; the other methods would keep everything
-_EPSILON = 0.15  # mergekit's default for della
+ALL = "all"
+"""In place of names: every baseline there is."""
 
 
 @dataclass(frozen=True)
 class BaselineMethod:
     """How a baseline is made of a recipe.
 
+    What mergekit says of a method is read from mergekit: whether it takes λ, how many models,
+    whether with a base. Here is what it cannot say.
+
     Attributes:
         about: What it is, for people.
         method: mergekit's name of the merge method.
-        weight: λ of all models; None for the recipe's own.
-        sparse: The method keeps a share of each task vector, so the recipe's density goes along.
+        weight: λ of all models; `same` for the recipe's own, `inverse norm` for 1/‖τ‖ of each, in
+            shares of 1. Methods without λ pass over it.
+        share: The parameter that is the share of a task vector that is kept, for which the
+            recipe's density goes along; empty where nothing is selected.
         random: Its masks are drawn, so the result depends on mergekit's `random_seed`.
+        base: `first`: the first source takes the place of the base; `none`: there is no base.
+        usual: It takes part where baselines are asked for without names.
     """
 
     about: str
     method: str
-    weight: float | None = None
-    sparse: bool = False
+    weight: float | Literal["same", "inverse norm"] = 1.0
+    share: Literal["density", "select_topk", ""] = ""
     random: bool = False
+    base: Literal["own", "first", "none"] = "own"
+    usual: bool = False
 
 
 BASELINES: Mapping[str, BaselineMethod] = {
-    "dots-1": BaselineMethod("the recipe at λ = 1", "dots", 1.0, sparse=True),
-    "dots-0.5": BaselineMethod("the recipe at λ = 0.5", "dots", 0.5, sparse=True),
-    "task_arithmetic-1": BaselineMethod("task arithmetic at λ = 1", "task_arithmetic", 1.0),
-    "task_arithmetic-same": BaselineMethod("the same at the recipe's own λ", "task_arithmetic"),
-    "ties-1": BaselineMethod("TIES at λ = 1", "ties", 1.0, sparse=True),
-    "dare_linear-1": BaselineMethod("DARE at λ = 1", "dare_linear", 1.0, sparse=True, random=True),
-    "dare_ties-1": BaselineMethod("DARE TIES at λ = 1", "dare_ties", 1.0, sparse=True, random=True),
-    "della-1": BaselineMethod("DELLA at λ = 1", "della", 1.0, sparse=True, random=True),
+    "dots-1": BaselineMethod("the recipe at λ = 1", "dots", share="density", usual=True),
+    "dots-0.5": BaselineMethod("the recipe at λ = 0.5", "dots", 0.5, share="density", usual=True),
+    "task_arithmetic-1": BaselineMethod("task arithmetic at λ = 1", "task_arithmetic", usual=True),
+    "task_arithmetic-same": BaselineMethod(
+        "the same at the recipe's own λ", "task_arithmetic", "same", usual=True
+    ),
+    "task_arithmetic-nan": BaselineMethod(
+        "the same at λ in proportion to 1/norm (NAN)", "task_arithmetic", "inverse norm"
+    ),
+    "ties-1": BaselineMethod("TIES at λ = 1", "ties", share="density", usual=True),
+    "ties-same": BaselineMethod("the same at the recipe's own λ", "ties", "same", "density"),
+    "dare_linear-1": BaselineMethod(
+        "DARE at λ = 1", "dare_linear", share="density", random=True, usual=True
+    ),
+    "dare_linear-same": BaselineMethod(
+        "the same at the recipe's own λ", "dare_linear", "same", "density", random=True
+    ),
+    "dare_ties-1": BaselineMethod(
+        "DARE TIES at λ = 1", "dare_ties", share="density", random=True, usual=True
+    ),
+    "dare_ties-same": BaselineMethod(
+        "the same at the recipe's own λ", "dare_ties", "same", "density", random=True
+    ),
+    "della-1": BaselineMethod("DELLA at λ = 1", "della", share="density", random=True, usual=True),
+    "della-same": BaselineMethod(
+        "the same at the recipe's own λ", "della", "same", "density", random=True
+    ),
+    "della_linear-1": BaselineMethod(
+        "DELLA without its election of signs, λ = 1", "della_linear", share="density", random=True
+    ),
+    "della_linear-same": BaselineMethod(
+        "the same at the recipe's own λ", "della_linear", "same", "density", random=True
+    ),
+    "breadcrumbs-1": BaselineMethod("Model Breadcrumbs at λ = 1", "breadcrumbs", share="density"),
+    "breadcrumbs-same": BaselineMethod(
+        "the same at the recipe's own λ", "breadcrumbs", "same", "density"
+    ),
+    "breadcrumbs_ties-1": BaselineMethod(
+        "Model Breadcrumbs with TIES at λ = 1", "breadcrumbs_ties", share="density"
+    ),
+    "breadcrumbs_ties-same": BaselineMethod(
+        "the same at the recipe's own λ", "breadcrumbs_ties", "same", "density"
+    ),
+    "ram": BaselineMethod("RAM, made for changes by reinforcement learning", "ram"),
+    "ramplus_tl": BaselineMethod("RAM+, tensor by tensor", "ramplus_tl"),
+    "sce": BaselineMethod("SCE, the recipe's density as its top k", "sce", share="select_topk"),
+    "model_stock": BaselineMethod("Model Stock", "model_stock"),
+    "arcee_fusion": BaselineMethod(
+        "Arcee Fusion of the second model into the first", "arcee_fusion", base="first"
+    ),
+    "karcher": BaselineMethod("the Karcher mean of the models", "karcher", base="none"),
+    "linear-1": BaselineMethod("the mean of the models", "linear", base="none"),
+    "linear-same": BaselineMethod(
+        "their mean, weighed by the recipe's λ", "linear", "same", base="none"
+    ),
+    "nuslerp-1": BaselineMethod("NuSLERP of the changes, halfway", "nuslerp"),
+    "nuslerp-same": BaselineMethod("the same, weighed by the recipe's λ", "nuslerp", "same"),
+    "multislerp-1": BaselineMethod("Multi-SLERP of the changes, in equal parts", "multislerp"),
+    "multislerp-same": BaselineMethod("the same, weighed by the recipe's λ", "multislerp", "same"),
 }
-"""Every baseline by its name. An entry here is all that a new one needs."""
+"""Every baseline by its name. An entry here is all that a new one needs.
+
+mergekit has three more methods, which have no setting of their own to be compared at: `slerp` and
+`nearswap` need a `t`, and `passthrough` merges nothing.
+"""
+
+USUAL = tuple(name for name, known in BASELINES.items() if known.usual)
+"""Those that take part where baselines are asked for without names."""
 
 
-@dataclass(frozen=True)
-class Baseline:
-    """A merge of the same models to compare with.
+def chosen(asked: Iterable[str]) -> tuple[str, ...]:
+    """Give the baselines that are asked for, each once, in the order of `BASELINES`.
 
-    Attributes:
-        name: Its name in `BASELINES`.
-        recipe: Complete, as `mergekit-yaml` runs it.
-        random: Its result depends on the seed.
+    Args:
+        asked: Names, merge methods (which stand for all baselines of theirs), or `all`.
+
+    Raises:
+        DotsError: No baseline and no method has a name.
     """
-
-    name: str
-    recipe: Recipe
-    random: bool = False
+    found: set[str] = set()
+    for word in asked:
+        fitting = {name for name, known in BASELINES.items() if word in (ALL, name, known.method)}
+        if not fitting:
+            methods = dict.fromkeys(known.method for known in BASELINES.values())
+            known_words = (ALL, *BASELINES, *methods)
+            raise DotsError(
+                f"`baselines`: there is none named `{word:.100}`{did_you_mean(word, known_words)}; "
+                f"there are: {', '.join((ALL, *BASELINES))}"
+            )
+        found |= fitting
+    return tuple(name for name in BASELINES if name in found)
 
 
 def is_random(merge_method: str | None) -> bool:
     """Say whether a merge method draws its masks, and so depends on mergekit's `random_seed`."""
     return any(known.random and known.method == merge_method for known in BASELINES.values())
-
-
-def baselines(recipe: Recipe) -> list[Baseline]:
-    """Give the merges that a DoTS recipe has to beat: those of `BASELINES`.
-
-    - At λ = 1 and λ = 0.5 for all models: the untuned λ of the paper's ablation.
-    - mergekit's methods at λ = 1, the sparse ones at the recipe's density. What the recipe does
-      not set keeps mergekit's default: `rescale`, `normalize`, and della's `epsilon`, but where
-      density ± 0.15 would leave (0, 1), half the distance.
-    - `task_arithmetic-same`: nothing is selected, at the recipe's own λ. Rescaling gives each
-      DoTS change the norm of the whole one, so these two differ in the selection alone. The
-      other methods change the norms, so the recipe's λ would mean something else there.
-
-    A recipe whose λ were tuned meets baselines whose λ were not. Each baseline keeps the recipe's
-    `tune:` section (task arithmetic and della without a range of densities), so that it can be
-    tuned alike.
-
-    Raises:
-        RecipeError: The recipe has mistakes, is of another merge method, or has no λ.
-    """
-    recipe.require_sound()
-    if recipe.merge_method != "dots":
-        raise RecipeError(
-            f"{recipe.origin}: baselines are made for a recipe of `merge_method: dots`; this one "
-            f"is of {recipe.merge_method}"
-        )
-    if not recipe.weights():
-        raise RecipeError(
-            f"{recipe.origin} has no λ: give each model `parameters: {{weight: 1}}`, so that "
-            "baselines can be made from it"
-        )
-    return [
-        Baseline(name, _made(recipe, method), method.random) for name, method in BASELINES.items()
-    ]
-
-
-def write_baselines(
-    made: Iterable[Baseline], folder: Path, *, origin: str, seed: int
-) -> list[Baseline]:
-    """Write each baseline to FOLDER/NAME.yml; give them as they are there.
-
-    Args:
-        made: What `baselines` gave.
-        folder: Made when it is missing.
-        origin: What they were made from, for the comment that each begins with.
-        seed: mergekit's, to be named in the comment of the random ones.
-
-    Raises:
-        DotsError: A file cannot be written.
-    """
-    from dots_mergekit.recipe import Recipe
-
-    folder.mkdir(exist_ok=True)
-    written = []
-    for one in made:
-        file = folder / f"{one.name}.yml"
-        random_seed = f" --random-seed {seed}" if one.random else ""
-        comment = f"# {one.name}, made from {origin}; to have it:\n"
-        comment += f"#   mergekit-yaml {file} OUT{random_seed}\n"
-        recipe = Recipe(comment + one.recipe.text, str(file))
-        recipe.write(file)
-        written.append(Baseline(one.name, recipe, one.random))
-    return written
-
-
-def _made(recipe: Recipe, method: BaselineMethod) -> Recipe:
-    made = recipe if method.method == recipe.merge_method else _of_method(recipe, method)
-    if method.weight is None:
-        return made
-    return made.with_weights(dict.fromkeys(made.weights(), method.weight))
-
-
-def _of_method(recipe: Recipe, method: BaselineMethod) -> Recipe:
-    """Give the same merge by another method: the same models, λ and densities."""
-    import yaml
-
-    from dots_mergekit.recipe import Recipe
-
-    content = recipe.content
-    tune = content.pop("tune", None)
-    for parameters in list(_parameters(content)):
-        parameters.pop("rescale", None)
-        if not method.sparse:
-            parameters.pop("density", None)
-    shared = content.setdefault("parameters", {})
-    if method.sparse:
-        shared["density"] = _for_all(shared.get("density"))
-    if method.method == "della":
-        room = [min(d, 1 - d) for p in _parameters(content) for d in _numbers(p.get("density"))]
-        tight = [space for space in room if 0 < space <= _EPSILON]
-        if tight:
-            shared["epsilon"] = min(tight) / 2
-    if isinstance(tune, dict):
-        if not method.sparse or method.method == "della":
-            tune.pop("density", None)
-        content["tune"] = tune
-    content["merge_method"] = method.method
-    for holder in list(_holders(content)):
-        if not holder["parameters"]:
-            del holder["parameters"]
-    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
-    return Recipe(text, f"{method.method} after {recipe.origin}")
-
-
-def _holders(content: Any) -> Iterator[dict[str, Any]]:
-    """Find every mapping that has `parameters`, our own section aside."""
-    if isinstance(content, dict):
-        if isinstance(content.get("parameters"), dict):
-            yield content
-        for key, value in content.items():
-            if key not in ("parameters", "tune"):
-                yield from _holders(value)
-    elif isinstance(content, list):
-        for value in content:
-            yield from _holders(value)
-
-
-def _parameters(content: Any) -> Iterator[dict[str, Any]]:
-    for holder in _holders(content):
-        yield holder["parameters"]
-
-
-def _for_all(density: Any) -> Any:
-    """Complete a recipe-wide density so that it has a value for every tensor."""
-    if density is None:
-        return _DENSITY
-    conditions = density if isinstance(density, list) else [density]
-    if all(isinstance(c, dict) and c.get("filter") not in (None, "", "*") for c in conditions):
-        return [*conditions, {"value": _DENSITY}]
-    return density
-
-
-def _numbers(setting: Any) -> Iterator[float]:
-    """Give every number inside a parameter: alone, in a gradient, behind a filter."""
-    if isinstance(setting, dict):
-        yield from _numbers(setting.get("value"))
-    elif isinstance(setting, list):
-        for item in setting:
-            yield from _numbers(item)
-    elif isinstance(setting, int | float):
-        yield float(setting)

@@ -10,12 +10,15 @@ from numpy.typing import NDArray
 
 from dots_mergekit.errors import DotsError
 
-__all__ = ["CONFIDENCE", "FEWEST", "RESAMPLES", "Difference", "average", "compare"]
+__all__ = ["CONFIDENCE", "FEWEST", "FINEST", "RESAMPLES", "Difference", "average", "compare"]
 
 Values = NDArray[np.float64]
 
 RESAMPLES = 10_000
 """How often the questions are drawn again."""
+
+FINEST = 2 / (RESAMPLES + 1)
+"""The smallest p that so many resamples can tell."""
 
 CONFIDENCE = 0.95
 """The share of all resamples that lies inside an interval."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import yaml
 
-from dots_mergekit.evaluation.baselines import Baseline, is_random
+from dots_mergekit.evaluation.baselines import is_random
+from dots_mergekit.evaluation.cost import Cost
+from dots_mergekit.evaluation.making import Baseline
 from dots_mergekit.evaluation.results import ScoredModel
 from dots_mergekit.evaluation.table import Kind
 from dots_mergekit.messages import shortest_ends
@@ -30,6 +32,7 @@ class Candidate:
         path: Of a checkpoint: a folder or a Hub id, with `@revision` where one is named.
         recipe: Of a merge.
         seed: mergekit's, where the merge is random.
+        search: What it took to find its λ, where that is known.
     """
 
     name: str
@@ -38,6 +41,7 @@ class Candidate:
     path: str = ""
     recipe: Recipe | None = None
     seed: int | None = None
+    search: Cost | None = None
 
     @property
     def scored(self) -> ScoredModel:
@@ -55,6 +59,8 @@ def candidates(
     made: Iterable[Baseline],
     mask_seeds: Sequence[int],
     progress: Progress,
+    *,
+    searched: Mapping[str, Cost] | None = None,
 ) -> list[Candidate]:
     """List the models of an evaluation of recipes, each once, in the order of the table.
 
@@ -67,16 +73,18 @@ def candidates(
         mask_seeds: mergekit's `random_seed`: each of them for a random baseline, the first one
             for a recipe whose merge is random.
         progress: Is told what is left out.
+        searched: What it took to find the λ of a recipe, by its origin.
     """
+    known = searched or {}
     parents = [parent for recipe in recipes for parent in _parents(recipe)]
     parents.sort(key=lambda candidate: candidate.kind != "base")
     merges = [
-        _merge(_stem(recipe.origin), "recipe", recipe, seed)
+        _merge(_stem(recipe.origin), "recipe", recipe, seed, known.get(recipe.origin))
         for recipe in recipes
         for seed in [mask_seeds[0] if is_random(recipe.merge_method) else None]
     ]
     others = [
-        _merge(one.name, "baseline", one.recipe, seed)
+        _merge(one.name, "baseline", one.recipe, seed, one.search)
         for one in made
         for seed in (mask_seeds if one.random else (None,))
     ]
@@ -97,11 +105,13 @@ def _parents(recipe: Recipe) -> Iterator[Candidate]:
             yield Candidate(str(model), kind, recognize(alone), recipe=alone)
 
 
-def _merge(name: str, kind: Kind, recipe: Recipe, seed: int | None) -> Candidate:
+def _merge(
+    name: str, kind: Kind, recipe: Recipe, seed: int | None, search: Cost | None
+) -> Candidate:
     key = recognize(recipe)
     if key is not None and seed is not None:
         key = f"{key}s{seed}"
-    return Candidate(name, kind, key, recipe=recipe, seed=seed)
+    return Candidate(name, kind, key, recipe=recipe, seed=seed, search=search)
 
 
 def _stem(origin: str) -> str:

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Iterable, Sequence
+import math
+import operator
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from dots_mergekit.backends.devices import require_device
 from dots_mergekit.checking import require_mergeable
 from dots_mergekit.errors import DotsError, NonFiniteError
-from dots_mergekit.evaluation.baselines import baselines, write_baselines
+from dots_mergekit.evaluation.baselines import chosen
 from dots_mergekit.evaluation.candidates import Candidate, candidates, single_models
+from dots_mergekit.evaluation.cost import Cost
+from dots_mergekit.evaluation.making import Made, Norms, baselines, write_baselines
 from dots_mergekit.evaluation.models import Models, require_model
+from dots_mergekit.evaluation.plots import PICTURES
 from dots_mergekit.evaluation.results import SEED, ResultStore
 from dots_mergekit.evaluation.scoring import mean_score, score
 from dots_mergekit.evaluation.table import Row, Table
 from dots_mergekit.evaluation.tasks import ScoredTask, Suite, load_suite
-from dots_mergekit.files import remove_leftovers, require_writable, write_text
+from dots_mergekit.evaluation.tuned import Tune, tune_baselines
+from dots_mergekit.files import remove_leftovers, require_writable, write_bytes, write_text
 from dots_mergekit.messages import and_more
 from dots_mergekit.progress import Progress
 from dots_mergekit.recipe import Recipe
@@ -38,7 +45,8 @@ class Evaluation:
         recipes: Each is scored with its base and its source models, and called after its origin;
             the others are compared with the first.
         models: Folders or Hub ids, in place of recipes.
-        baselines: Score `baselines.BASELINES` too, made from the first recipe.
+        baselines: What to score as well, made from the first recipe: names of
+            `baselines.BASELINES`, merge methods, or `all`.
         mask_seeds: mergekit's `random_seed` for the baselines that draw masks, one row for each.
         seed: Of sampled responses; greedy ones do not depend on it.
         limit: Only the first questions of each task; all if None.
@@ -49,6 +57,8 @@ class Evaluation:
             differently and a few answers change.
         device: Where models compute; a GPU if there is one, if None.
         force: Score again what was scored already.
+        training: Hours that training the sources took, to compare the search with; of one machine
+            or GPU.
 
     Raises:
         DotsError: Recipes and models, or neither; a number out of range; something twice.
@@ -57,7 +67,7 @@ class Evaluation:
     tasks: tuple[str, ...]
     recipes: tuple[Recipe, ...] = ()
     models: tuple[str, ...] = ()
-    baselines: bool = False
+    baselines: tuple[str, ...] = ()
     mask_seeds: tuple[int, ...] = (0,)
     seed: int = SEED
     limit: int | None = None
@@ -66,6 +76,7 @@ class Evaluation:
     batch_size: int = 64
     device: str | None = None
     force: bool = False
+    training: float | None = None
 
     def __post_init__(self) -> None:
         if self.recipes and self.models:
@@ -74,6 +85,7 @@ class Evaluation:
             raise DotsError("nothing to score: give `recipes` or `models`")
         if self.baselines and not self.recipes:
             raise DotsError("`baselines` are made from a recipe: give `recipes`, not `models`")
+        chosen(self.baselines)
         for name, value, least in (
             ("limit", self.limit, 1),
             ("batch_size", self.batch_size, 1),
@@ -81,6 +93,8 @@ class Evaluation:
         ):
             if value is not None and value < least:
                 raise DotsError(f"`{name}`: a number of at least {least} is needed, got {value}")
+        if self.training is not None and not 0 < self.training < math.inf:
+            raise DotsError(f"`training_hours`: more than 0 is needed, got {self.training}")
         _require_different("recipes", [(recipe.origin, recipe.text) for recipe in self.recipes])
         _require_different("models", [(model,) for model in self.models])
         _require_different("mask_seeds", [(seed,) for seed in self.mask_seeds])
@@ -94,32 +108,46 @@ def _require_different(name: str, values: Sequence[tuple[object, ...]]) -> None:
             raise DotsError(f"`{name}`: {value[0]} is given twice")
 
 
-def evaluate(evaluation: Evaluation, progress: Progress) -> Table:
+def evaluate(
+    evaluation: Evaluation,
+    progress: Progress,
+    *,
+    norms: Norms | None = None,
+    tune: Tune | None = None,
+    searched: Mapping[str, Cost] | None = None,
+) -> Table:
     """Score everything that has no result yet, and write the table.
 
     In the results folder: for each model a folder named after it and its contents with lm-eval's
-    `results_TASK.json` and `samples_TASK.jsonl` for each task; `baselines/NAME.yml`; `table.md`
-    and `table.csv`. Each file is whole or not there, so an interrupted evaluation goes on where
-    it stopped. A result is used again if it is of the same contents, the same task (its
-    configuration, code and questions) and the same limit.
+    `results_TASK.json` and `samples_TASK.jsonl` for each task; `baselines/NAME.yml`, and in
+    `baselines/METHOD` the search of a baseline that is tuned; `table.md` and `table.csv`,
+    `accuracy.png` and `kept.png`. Each file is whole or not there, so an interrupted evaluation
+    goes on where it stopped. A result is used again if it is of the same contents, the same task
+    (its configuration, code and questions) and the same limit.
+
+    Args:
+        evaluation: What to score.
+        progress: Is told what goes on.
+        norms: Gives the norms of task vectors, for the baseline that needs them.
+        tune: Tunes a baseline; without it none is tuned.
+        searched: What it took to find the λ of a recipe, by its origin.
 
     Raises:
         DotsError: Anything that can be found out before a model is loaded: recipes, models,
             tasks, the results folder. And a model that cannot be loaded.
     """
     _require_scorable(evaluation, progress)
-    first = evaluation.recipes[0] if evaluation.recipes else None
-    made = baselines(first) if first and evaluation.baselines else []
     suite = load_suite(evaluation.tasks, evaluation.include_path, limit=evaluation.limit)
     for note in suite.notes:
         progress.note(note)
-    if first:
-        if made:
-            folder, seed = evaluation.out / "baselines", evaluation.mask_seeds[0]
-            made = write_baselines(made, folder, origin=first.origin, seed=seed)
-        found = candidates(evaluation.recipes, made, evaluation.mask_seeds, progress)
-    else:
-        found = single_models(evaluation.models)
+    made = _baselines(evaluation, norms or _no_norms, tune, progress)
+    found = (
+        candidates(
+            evaluation.recipes, made.baselines, evaluation.mask_seeds, progress, searched=searched
+        )
+        if evaluation.recipes
+        else single_models(evaluation.models)
+    )
     store = ResultStore(
         evaluation.out,
         suite.tasks,
@@ -128,16 +156,48 @@ def evaluate(evaluation: Evaluation, progress: Progress) -> Table:
         circumstances={**versions(), "batch_size": evaluation.batch_size},
     )
     _score_missing(evaluation, found, suite, store, progress)
-    rows = [
-        Row(c.name, c.kind, {task: store.scores(c.scored, task) for task in suite.tasks}, c.seed)
-        for c in found
-    ]
+    rows = [_row(candidate, suite, store) for candidate in found]
     reference = next((i for i, row in enumerate(rows) if row.kind == "recipe"), 0)
     provenance = _provenance(evaluation, found, store, suite)
-    table = Table(tuple(rows), suite.benchmarks, reference, provenance)
+    provenance |= {f"left out, {name}": reason for name, reason in made.left_out.items()}
+    table = Table(tuple(rows), suite.benchmarks, reference, provenance, evaluation.training)
     write_text(evaluation.out / "table.md", table.markdown())
     write_text(evaluation.out / "table.csv", table.csv())
+    for name, draw in PICTURES.items():
+        write_bytes(evaluation.out / name, draw(table))
     return table
+
+
+def _baselines(evaluation: Evaluation, norms: Norms, tune: Tune | None, progress: Progress) -> Made:
+    """Make, write and tune the baselines that are asked for."""
+    names = chosen(evaluation.baselines)
+    if not names:
+        return Made()
+    first, folder = evaluation.recipes[0], evaluation.out / "baselines"
+    made = baselines(first, names, norms)
+    for name, reason in made.left_out.items():
+        progress.note(f"the baseline {name} is left out: {reason}")
+    written = write_baselines(
+        made.baselines, folder, origin=first.origin, seed=evaluation.mask_seeds[0]
+    )
+    tuned = tune_baselines(written, folder, tune, progress) if tune else []
+    return Made((*written, *tuned), made.left_out)
+
+
+def _no_norms(_: Recipe) -> Mapping[str, float]:
+    raise DotsError("nothing gives them here")
+
+
+def _row(candidate: Candidate, suite: Suite, store: ResultStore) -> Row:
+    costs = [store.cost(candidate.scored, task) for task in suite.tasks]
+    return Row(
+        candidate.name,
+        candidate.kind,
+        {task: store.scores(candidate.scored, task) for task in suite.tasks},
+        candidate.seed,
+        cost=functools.reduce(operator.add, costs),
+        search=candidate.search,
+    )
 
 
 def _require_scorable(evaluation: Evaluation, progress: Progress) -> None:

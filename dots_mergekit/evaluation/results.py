@@ -14,6 +14,7 @@ import numpy as np
 
 from dots_mergekit.errors import DotsError
 from dots_mergekit.evaluation.bootstrap import Values
+from dots_mergekit.evaluation.cost import Cost
 from dots_mergekit.evaluation.tasks import ScoredTask
 from dots_mergekit.files import write_bytes, write_text
 from dots_mergekit.foreign import opened, parse_json, read_json
@@ -159,6 +160,16 @@ class ResultStore:
                     )
                 found[sample["doc_id"]] = float(value)
         return np.array([found[index] for index in sorted(found)], dtype=np.float64)
+
+    def cost(self, model: ScoredModel, task: str) -> Cost:
+        """Say what the answers took when they were given."""
+        content = self._content(model, task)
+        tokens = content.get("generated_tokens")
+        try:
+            seconds = float(content.get("total_evaluation_time_seconds", "nan"))
+        except (TypeError, ValueError):
+            seconds = float("nan")
+        return Cost(seconds, tokens if isinstance(tokens, int) else None)
 
     def has_template(self, model: ScoredModel, task: str) -> bool:
         """Say whether the prompts of a result were written with a chat template."""

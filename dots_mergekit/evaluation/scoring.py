@@ -46,6 +46,7 @@ def score(
     np.random.seed(_SEEDS["numpy_seed"])
     torch.manual_seed(seed)
     started = time.time()
+    lm.take_counts()  # of what was asked before
     with mute():
         results: dict[str, Any] = lm_eval.evaluate(
             lm=lm,
@@ -55,8 +56,10 @@ def score(
             apply_chat_template=templated,
             fewshot_as_multiturn=templated,
         )
+    generated = sum(count for counts in lm.take_counts().values() for count, _ in counts)
     return {
         **results,
+        "generated_tokens": generated,
         "config": {
             "model": "hf",
             "model_num_parameters": lm.model.num_parameters(),

@@ -17,7 +17,7 @@ from dots_mergekit.objectives.scores import Scores
 from dots_mergekit.progress import Progress, Silent
 from dots_mergekit.recipe import Recipe
 from dots_mergekit.tuning.choice import RULES, pick, ranking
-from dots_mergekit.tuning.outcome import Outcome, costs_of
+from dots_mergekit.tuning.outcome import Cost, Outcome, costs_of
 from dots_mergekit.tuning.outputs import write_choice
 from dots_mergekit.tuning.record import read_record
 from dots_mergekit.tuning.seen import read_seen
@@ -26,7 +26,7 @@ from dots_mergekit.tuning.study import POOL, RECORD, VOTES, Study, open_study
 from dots_mergekit.tuning.trials import Trial
 from dots_mergekit.tuning.votes import SourceVotes
 
-__all__ = ["choose_again", "recorded"]
+__all__ = ["choose_again", "recorded", "spent"]
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,19 @@ def recorded(folder: Path) -> Recorded:
             f"({error.errors()[0]['msg']}); restore the file"
         ) from error
     return Recorded(recipe, settings, str(record.circumstances.get("backend", "hf")))
+
+
+def spent(folder: Path) -> dict[str, Cost]:
+    """Say what a study took up to its choice, by stage.
+
+    Raises:
+        DotsError: There is no study, it is in use, or it cannot be read.
+    """
+    found = recorded(folder)
+    with open_study(found.recipe, found.settings, folder, backend=found.backend) as study:
+        looks = study.trials.second_looks()
+        confirmed = {n: look.scores for n, look in looks.items() if look.scores is not None}
+        return costs_of(study, SourceVotes(study.folder / VOTES), confirmed)
 
 
 def choose_again(

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from checkpoints import write_checkpoint, write_triple
 from mergekit.merge import run_merge
 from mergekit.options import MergeOptions
@@ -89,15 +90,18 @@ def test_a_mixture_of_experts_is_swapped_too(tmp_path: Path) -> None:
     assert_equals_disk(model, recipe, tmp_path / "out")
 
 
-def test_another_method_is_merged_on_disk_and_says_so(
+def test_a_method_without_λ_is_merged_on_disk_and_says_so(
     world: dict[str, Path], caplog: pytest.LogCaptureFixture
 ) -> None:
-    text = recipe_of(world).text.replace("merge_method: dots", "merge_method: task_arithmetic")
+    content = recipe_of(world, merge_method="ram").content
+    for entry in content["models"]:
+        del entry["parameters"]
+    text = yaml.safe_dump(content)
     model = open_model(Recipe(text))
     assert isinstance(model, OnDiskModel)
-    assert "merged on disk, which is slower: the merge method is task_arithmetic" in caplog.text
+    assert "merged on disk, which is slower: the merge method ram has no λ" in caplog.text
     before = model.lm
-    model.use(Recipe(text.replace("weight: 1.0", "weight: 0.5")))
+    model.use(Recipe(f"{text}parameters: {{epsilon: 0.001}}\n"))
     assert model.lm is not before
 
 

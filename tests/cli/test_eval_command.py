@@ -60,6 +60,14 @@ def test_a_process_that_is_ended_early_says_how_to_go_on(
         (("--tasks", "arithmetic_add"), "nothing to score: give `recipes` or `models`"),
         (("--model", "base", "--recipe", "r.yml", "--tasks", "arithmetic_add"), "not both"),
         (
+            ("--recipe", "r.yml", "--tasks", "arithmetic_add", "--baselines", "ties,rma"),
+            "there is none named `rma`; did you mean `ram`?",
+        ),
+        (
+            ("--recipe", "r.yml", "--tasks", "arithmetic_add", "--tune-baselines"),
+            "`tune_baselines` tunes `baselines`: name some",
+        ),
+        (
             ("--model", "base", "--baselines", "--tasks", "arithmetic_add"),
             "`baselines` are made from a recipe",
         ),
@@ -146,7 +154,7 @@ def test_help_teaches_with_an_example_and_is_quick(capsys: pytest.CaptureFixture
         run("--help")
     text = capsys.readouterr().out
     for name, known in BASELINES.items():
-        assert re.search(rf"^  {name} +{re.escape(known.about)}$", text, re.MULTILINE), name
+        assert re.search(rf"^[* ] {name} +{re.escape(known.about)}$", text, re.MULTILINE), name
     assert "dots-eval --recipe study/best.yml --tasks arithmetic --baselines" in text
     heavy = {"torch", "mergekit", "transformers", "lm_eval", "yaml", "pydantic", "numpy"}
     program = f"import dots_mergekit.cli.eval, sys; print(sorted({heavy} & set(sys.modules)))"

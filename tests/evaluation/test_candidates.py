@@ -6,6 +6,7 @@ from pathlib import Path
 
 from evaluations import TWO, Seen, settings, write_recipe
 
+from dots_mergekit.evaluation.baselines import USUAL
 from dots_mergekit.evaluation.candidates import Candidate, candidates, single_models
 from dots_mergekit.evaluation.evaluate import evaluate
 from dots_mergekit.recipe import Recipe
@@ -15,7 +16,7 @@ def test_a_recipe_at_λ_1_is_its_own_baseline(tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path / "r.yml", sft=1, rlvr=1)
     seen = Seen()
     table = evaluate(
-        settings(tmp_path / "out", recipe, baselines=True, limit=1, tasks=TWO[:1]), seen
+        settings(tmp_path / "out", recipe, baselines=USUAL, limit=1, tasks=TWO[:1]), seen
     )
     assert len(table.rows) == 4 + 6
     assert seen.notes == [

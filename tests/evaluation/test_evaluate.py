@@ -38,7 +38,8 @@ def test_the_table_has_the_parents_the_recipe_and_every_baseline(
     ]
     text = (given.out / "table.md").read_text()
     assert text == table.markdown()
-    assert "| model | add | sort | average | questions | minus mine | p | verdict |" in text
+    head = "| model | add | sort | average | questions | minus mine | p | verdict | tokens | s |"
+    assert head in text
     assert "| **mine** |" in text and "| dare_ties-1, seed 1 |" in text
     rows = {row["model"] + row["seed"]: row for row in csv.DictReader(table.csv().splitlines())}
     assert len(rows) == 15
@@ -108,7 +109,12 @@ RECIPE = Recipe("merge_method: dots", "r.yml")
     [
         ({}, "nothing to score: give `recipes` or `models`"),
         ({"recipes": (RECIPE,), "models": ("m",)}, "give `recipes` or `models`, not both"),
-        ({"models": ("m",), "baselines": True}, "`baselines` are made from a recipe: give `rec"),
+        (
+            {"models": ("m",), "baselines": ("all",)},
+            "`baselines` are made from a recipe: give `rec",
+        ),
+        ({"recipes": (RECIPE,), "baselines": ("rma",)}, "there is none named `rma`; did you mean"),
+        ({"recipes": (RECIPE,), "training": 0.0}, "`training_hours`: more than 0 is needed"),
         ({"models": ("m",), "limit": 0}, "`limit`: a number of at least 1 is needed, got 0"),
         ({"models": ("m",), "batch_size": 0}, "`batch_size`: a number of at least 1 is needed"),
         ({"models": ("m",), "seed": -1}, "`seed`: a number of at least 0 is needed, got -1"),

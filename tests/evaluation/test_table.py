@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import math
 from typing import Any
 
 import numpy as np
 import pytest
 
+from dots_mergekit.evaluation.cost import Cost
 from dots_mergekit.evaluation.table import Row, Table
 from dots_mergekit.evaluation.tasks import Benchmark
 
@@ -85,6 +87,46 @@ def test_seeds_are_named_only_where_they_tell_rows_apart() -> None:
     dare = [Row("dare", "baseline", scores(a=20, b=29), seed=seed) for seed in (0, 3)]
     assert "| dare, seed 3 |" in made_of(best, *dare).markdown()
     assert "| dare |" in made_of(best, dare[0]).markdown()
+
+
+def test_what_rows_took_is_told_where_it_is_known() -> None:
+    spent = Row("best", "recipe", scores(a=20, b=30), cost=Cost(12.4, 3456), search=Cost(90, 7))
+    other = Row("old", "baseline", scores(a=20, b=29), cost=Cost(math.nan))
+    made = Table((spent, other), (GROUP,), 0, {}, training=0.5)
+    text = made.markdown()
+    assert text.splitlines()[0].endswith("| verdict | tokens | s | search h |")
+    assert text.splitlines()[2].endswith("| **3,456** | **12** | **0.025** |")
+    assert text.splitlines()[3].endswith("|  |  |  |")
+    assert "Training the sources took 0.5: best 5% of that." in text
+    best, old = csv.DictReader(made.csv().splitlines())
+    assert (best["tokens"], best["seconds"], best["search seconds"]) == ("3456", "12.400", "90.000")
+    assert (old["tokens"], old["search tokens"]) == ("", "")
+    plain = made_of(Row("best", "recipe", scores(a=20, b=30))).markdown()
+    assert "tokens" not in plain and "search" not in plain
+
+
+def test_many_rows_have_wider_intervals_and_corrected_p() -> None:
+    best = Row("best", "recipe", scores(a=20, b=30))
+    others = [Row(f"m{n}", "baseline", scores(a=20 - n, b=30)) for n in range(12)]
+    made = made_of(best, *others)
+    few, all_of_them = made.compared(others[4], GROUP), made_of(best, others[4])
+    alone = all_of_them.compared(others[4], GROUP)
+    assert few and alone and few.alone == alone.jointly
+    assert few.jointly.low < alone.jointly.low and few.jointly.p > alone.jointly.p
+    text = made.markdown()
+    assert "All 12 intervals of a column hold at once" in text and "(Holm)" in text
+    assert "hold at once" not in all_of_them.markdown()
+    rows = {row["model"]: row for row in csv.DictReader(made.csv().splitlines())}
+    assert float(rows["m4"]["g p"]) == pytest.approx(few.jointly.p, abs=1e-5)
+    assert float(rows["m4"]["g p alone"]) == pytest.approx(few.alone.p, abs=1e-5)
+    assert float(rows["m4"]["g low alone"]) == pytest.approx(100 * few.alone.low, abs=1e-3)
+
+
+def test_a_p_that_is_only_known_to_be_small_is_said_so() -> None:
+    best = Row("best", "recipe", scores(a=40, b=40))
+    others = [Row(f"m{n}", "baseline", scores(a=n, b=n)) for n in range(10)]
+    text = made_of(best, *others).markdown()
+    assert cells(text, "m0")[-2:] == ["≤ 0.002", "worse"]
 
 
 def test_columns_of_one_title_are_called_by_their_names() -> None:

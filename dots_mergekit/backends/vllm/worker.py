@@ -146,7 +146,7 @@ class _Swap:
 
     def to(self, recipe: Recipe) -> list[str]:
         """Merge and load; give the names of parameters that are not what was merged."""
-        with self._merge.keeping_new_selections():
+        with self._merge.whole():
             self._load(self._stream(recipe))
         return [s.parameter.name for s in self._samples if not s.holds()]
 
