@@ -101,8 +101,28 @@ def rational(rng: random.Random) -> Item:
 
 def physics(rng: random.Random) -> Item:
     """A product of powers of physical quantities."""
-    letters = ["m", "v", "k", "g", "L", "r", "h", r"\omega", r"\rho", r"\lambda", r"\gamma", r"\mu",
-               r"\sigma", r"\epsilon", r"\theta", "q", "T", "V_0", "m_e", "R_1"]  # fmt: skip
+    letters = [
+        "m",
+        "v",
+        "k",
+        "g",
+        "L",
+        "r",
+        "h",
+        r"\omega",
+        r"\rho",
+        r"\lambda",
+        r"\gamma",
+        r"\mu",
+        r"\sigma",
+        r"\epsilon",
+        r"\theta",
+        "q",
+        "T",
+        "V_0",
+        "m_e",
+        "R_1",
+    ]
     chosen = rng.sample(letters, 3)
     number = rng.choice((1, 2, 3, 4))
     powers = [rng.choice((1, 1, 2)) for _ in chosen]
@@ -222,8 +242,12 @@ def sequence(rng: random.Random) -> Item:
         wrong = (f"{a}^{{n}}-{b}", f"{a}^{{n+1}}-{b + 1}", f"{a}^{{n-1}}-{b}", f"{a}^n+1-{b}")
     elif kind == "triangle":
         gold, formula = rf"\frac{{n(n+{b})}}{{{a}}}", n * (n + b) / a
-        forms = (rf"\frac{{n^2+{b}n}}{{{a}}}", rf"\frac{{n}}{{{a}}}(n+{b})", f"n(n+{b})/{a}",
-                 rf"\frac{{1}}{{{a}}}n^2+\frac{{{b}}}{{{a}}}n")  # fmt: skip
+        forms = (
+            rf"\frac{{n^2+{b}n}}{{{a}}}",
+            rf"\frac{{n}}{{{a}}}(n+{b})",
+            f"n(n+{b})/{a}",
+            rf"\frac{{1}}{{{a}}}n^2+\frac{{{b}}}{{{a}}}n",
+        )
         wrong = (
             rf"\frac{{n(n-{b})}}{{{a}}}",
             rf"\frac{{n(n+{b})}}{{{a + 1}}}",
@@ -242,8 +266,12 @@ def sequence(rng: random.Random) -> Item:
         wrong = (r"\binom{n+1}{2}", r"{2 \choose n}", r"\frac{n(n+1)}{2}", r"\binom{n}{3}")
     else:
         gold, formula = rf"\sqrt{{n^2+{b}}}-n", sympy.sqrt(n**2 + b) - n
-        forms = (rf"-n+\sqrt{{{b}+n^2}}", rf"(n^2+{b})^{{1/2}}-n", f"√(n^2+{b})-n",
-                 rf"\frac{{{b}}}{{\sqrt{{n^2+{b}}}+n}}")  # fmt: skip
+        forms = (
+            rf"-n+\sqrt{{{b}+n^2}}",
+            rf"(n^2+{b})^{{1/2}}-n",
+            f"√(n^2+{b})-n",
+            rf"\frac{{{b}}}{{\sqrt{{n^2+{b}}}+n}}",
+        )
         wrong = (
             rf"\sqrt{{n^2+{b}}}+n",
             rf"\sqrt{{n^2-{b}}}-n",
@@ -272,8 +300,14 @@ def equation(rng: random.Random) -> Item:
     values: tuple[float, ...] = (a, b * 100.0, c * 10000.0, float(len(kind)))
     if kind == "line":
         gold = f"{a}x+{b}y={c}"
-        forms = (f"{b}y+{a}x={c}", f"{a}x+{b}y-{c}=0", f"{2 * a}x+{2 * b}y={2 * c}", f"{c}={a}x+{b}y",
-                 rf"y=\frac{{{c}-{a}x}}{{{b}}}", f"{a}x={c}-{b}y")  # fmt: skip
+        forms = (
+            f"{b}y+{a}x={c}",
+            f"{a}x+{b}y-{c}=0",
+            f"{2 * a}x+{2 * b}y={2 * c}",
+            f"{c}={a}x+{b}y",
+            rf"y=\frac{{{c}-{a}x}}{{{b}}}",
+            f"{a}x={c}-{b}y",
+        )
         wrong = (
             f"{a}x-{b}y={c}",
             f"{a}x+{b}y={c + 1}",
@@ -285,8 +319,12 @@ def equation(rng: random.Random) -> Item:
         values = (a / b, c / b)
     elif kind == "circle":
         gold = f"(x-{a})^2+(y+{b})^2={c * c}"
-        forms = (f"(y+{b})^2+(x-{a})^2={c * c}", f"(x-{a})^2+(y+{b})^2-{c * c}=0", f"({a}-x)^2+(y+{b})^2={c}^2",
-                 f"x^2-{2 * a}x+y^2+{2 * b}y+{a * a + b * b - c * c}=0".replace("+-", "-"))  # fmt: skip
+        forms = (
+            f"(y+{b})^2+(x-{a})^2={c * c}",
+            f"(x-{a})^2+(y+{b})^2-{c * c}=0",
+            f"({a}-x)^2+(y+{b})^2={c}^2",
+            f"x^2-{2 * a}x+y^2+{2 * b}y+{a * a + b * b - c * c}=0".replace("+-", "-"),
+        )
         wrong = (
             f"(x+{a})^2+(y+{b})^2={c * c}",
             f"(x-{a})^2+(y-{b})^2={c * c}",

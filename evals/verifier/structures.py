@@ -137,7 +137,7 @@ def interval(rng: random.Random) -> Item:
     """An interval, or a union of two."""
     values, texts, others = _several(rng, 4)
     order = sorted(range(4), key=values.__getitem__)
-    (a, b, c, d), (p, q, r, s) = ([texts[at] for at in order], [others[at] for at in order])
+    (a, b, c, _), (p, q, _, _) = ([texts[at] for at in order], [others[at] for at in order])
     opening, closing = rng.choice("(["), rng.choice(")]")
     low, high = ("<" if opening == "(" else r"\le"), ("<" if closing == ")" else r"\le")
     if rng.random() < 0.5:

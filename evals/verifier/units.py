@@ -23,10 +23,12 @@ _UNITS: tuple[tuple[str, ...], ...] = (
     (r"\text{ kHz}", " kHz", r"\,\mathrm{kHz}"),
     (r"\text{ ms}", " ms", r"\,\mathrm{ms}", " milliseconds"),
     (r"\text{ °C}", r"^\circ\text{C}", r"^{\circ}\mathrm{C}", " °C", r"\,^\circ C"),
-    (r"\text{ m/s}^2", " m/s^2", r"\,\mathrm{m\,s^{-2}}", r"\,\mathrm{m/s^2}", r"\ \frac{\text{m}}{\text{s}^2}"),
+    (r"\text{ m/s}^2", " m/s^2", r"\,\mathrm{m\,s^{-2}}", r"\,\mathrm{m/s^2}",
+     r"\ \frac{\text{m}}{\text{s}^2}"),
     (r" L_\odot", r"\,L_{\odot}", r"\,\mathrm{L}_\odot"),
     (r" M_\odot", r"\,M_{\odot}", r"\ M_{\text{sun}}"),
-    (r"\text{ kg m/s}", " kg m/s", r"\text{ kg}\cdot\text{m/s}", r"\,\mathrm{kg\cdot m\cdot s^{-1}}"),
+    (r"\text{ kg m/s}", " kg m/s", r"\text{ kg}\cdot\text{m/s}",
+     r"\,\mathrm{kg\cdot m\cdot s^{-1}}"),
     (r"\text{ g/cm}^3", " g/cm^3", r"\,\mathrm{g\,cm^{-3}}", r"\text{ g cm}^{-3}"),
     (r"\text{ V/m}", " V/m", r"\,\mathrm{V\,m^{-1}}"),
     (r"\text{ rad/s}", " rad/s", r"\,\mathrm{rad\,s^{-1}}"),
@@ -92,8 +94,13 @@ def measured(rng: random.Random) -> Item:
         some = rng.sample(spellings, min(3, len(spellings)))
         item.same(family, *(written + unit for unit in some), held_out=is_held_out)
         unit = rng.choice(spellings)
-        item.miss("other number with unit", f"{(digits + 1) / 100:g}{unit}" if not high else
-                  rf"{(digits + 1) / 100:g}\times 10^{{{high}}}{unit}", held_out=is_held_out)  # fmt: skip
+        item.miss(
+            "other number with unit",
+            f"{(digits + 1) / 100:g}{unit}"
+            if not high
+            else rf"{(digits + 1) / 100:g}\times 10^{{{high}}}{unit}",
+            held_out=is_held_out,
+        )
         item.miss(
             "other power with unit",
             rf"{digits / 100:g}\times 10^{{{high + 1}}}{unit}",

@@ -1,6 +1,6 @@
 """Judge pairs made afresh with our verifier and with math-verify; print tables of who errs where.
 
-    python evals/verifier/measure.py --seed 20261127 --out evals/verifier/measured.json
+    python evals/verifier/judge.py --out evals/verifier/judged.json
 
 Nothing was mended on what this prints: forms and pairs were written before the verifier saw them.
 """
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 for pair, verdict in zip(pairs, verdicts, strict=True)
                 if verdict != pair.is_right
             ]
-    print(_tables(figures, [name for name in verifiers]))
+    print(_tables(figures, list(verifiers)))
     if parsed.errors:
         lines = (json.dumps(error, ensure_ascii=False) for error in errors)
         parsed.errors.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
