@@ -236,6 +236,8 @@ def sequence(rng: random.Random) -> Item:
     n = Symbol("n")
     a, b = rng.randint(2, 5), rng.randint(1, 6)
     kind = rng.choice(("power", "triangle", "binomial", "root"))
+    forms: tuple[str, ...]
+    wrong: tuple[str, ...]
     if kind == "power":
         gold, formula = f"{a}^{{n+1}}-{b}", a ** (n + 1) - b
         forms = (f"{a}\\cdot {a}^n-{b}", f"-{b}+{a}^{{n+1}}", f"{a}^{{1+n}}-{b}", f"{a}**(n+1)-{b}")
@@ -297,6 +299,8 @@ def equation(rng: random.Random) -> Item:
     """A line, a circle, a differential equation."""
     a, b, c = rng.randint(2, 9), rng.randint(2, 9), rng.randint(1, 12)
     kind = rng.choice(("line", "circle", "derivative", "slope"))
+    forms: tuple[str, ...]
+    wrong: tuple[str, ...]
     values: tuple[float, ...] = (a, b * 100.0, c * 10000.0, float(len(kind)))
     if kind == "line":
         gold = f"{a}x+{b}y={c}"

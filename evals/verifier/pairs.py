@@ -16,7 +16,7 @@ __all__ = ["Pair", "make"]
 
 _MAKERS = (*numeric.MAKERS, *formulas.MAKERS, *structures.MAKERS, *units.MAKERS)
 
-_PLACES = (
+_PLACES: tuple[str, ...] = (
     r"Therefore the result is $\boxed{ANSWER}$.",
     r"\[" + "\n" + r"\boxed{ANSWER}" + "\n" + r"\]",
     r"We first guess $\boxed{-987654}$, which is wrong. So it is $\boxed{ANSWER}$.",
@@ -27,7 +27,7 @@ _PLACES = (
 )
 """Responses, where any answer may stand."""
 
-_PLACES_OF_FORMULAS = (
+_PLACES_OF_FORMULAS: tuple[str, ...] = (
     "Final Answer: The final answer is $ANSWER$. I hope it is correct.",
     "The answer is $ANSWER$.",
     "so that\n#### ANSWER",
@@ -38,7 +38,7 @@ _PLACES_OF_FORMULAS = (
 )
 """Responses, where an answer may stand that has no dollars."""
 
-_HELD_OUT_PLACES = (
+_HELD_OUT_PLACES: tuple[str, ...] = (
     r"**$\boxed{ANSWER}$**",
     r"The final answer is:" + "\n\n" + r"$$\boxed{\displaystyle ANSWER}$$",
     "Answer:\n$ANSWER$",

@@ -169,14 +169,14 @@ def interval(rng: random.Random) -> Item:
         return item
     gold = rf"(-\infty,{a}{closing}\cup {opening}{b},\infty)"
     item = Item("MATH500", "union", gold, _values([values[order[0]], values[order[1]]], 5))
-    sign = ">" if opening == "(" else r"\ge"
+    above = ">" if opening == "(" else r"\ge"
     item.same("union", rf"\left(-\infty, {p}\right{closing} \cup \left{opening}{q}, \infty\right)")
     item.same(
         "union",
         rf"{opening}{q},\infty)\cup(-\infty,{p}{closing}",
         f"(-∞,{p}{closing}∪{opening}{q},∞)",
     )
-    item.same("or", rf"x {high} {a} \text{{ or }} x {sign} {b}", f"x {high} {p} or x {sign} {q}")
+    item.same("or", rf"x {high} {a} \text{{ or }} x {above} {b}", f"x {high} {p} or x {above} {q}")
     item.same("plus infinity", rf"(-\infty,{a}{closing}\cup {opening}{b},+\infty)")
     item.same(
         "new: union",
