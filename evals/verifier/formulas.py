@@ -47,11 +47,16 @@ def polynomial(rng: random.Random) -> Item:
     )
     item.same("Horner", latex(sympy.horner(expanded)))
     item.same("middle dots", latex(expanded, mul_symbol="dot"))
-    item.same(
-        "new: times", latex(expanded, mul_symbol="times"), rf"\left({gold}\right)", held_out=True
-    )
-    item.same("new: times", latex(product, mul_symbol="times"), f"{{{gold}}}", held_out=True)
+    item.same("times", latex(expanded, mul_symbol="times"), rf"\left({gold}\right)")
+    item.same("times", latex(product, mul_symbol="times"), f"{{{gold}}}")
     other = sympy.expand(product + rng.choice((1, -1, x, -x, x**2)))
+    item.same(
+        "big brackets",
+        rf"\big({gold}\big)",
+        rf"\displaystyle {gold}",
+        latex(product).replace(r"\left(", "(").replace(r"\right)", ")"),
+        held_out=True,
+    )
     item.miss("other term", latex(other), latex(sympy.factor(other)), f"f({x}) = {latex(other)}")
     item.miss(
         "other sign", latex(expanded.subs(x, -x)) if expanded.subs(x, -x) != expanded else "0"
@@ -85,10 +90,15 @@ def rational(rng: random.Random) -> Item:
     )
     item.same("signs", rf"-\frac{{{latex(top)}}}{{{latex(-bottom)}}}")
     item.same("function", f"X({x})={gold}", f"f({x})={gold}")
-    item.same("new: signs", rf"\frac{{-({latex(top)})}}{{-({latex(bottom)})}}", held_out=True)
+    item.same("signs", rf"\frac{{-({latex(top)})}}{{-({latex(bottom)})}}")
     item.same(
-        "new: power",
+        "power",
         rf"\left(\frac{{{latex(bottom)}}}{{{latex(top)}}}\right)^{{-1}}",
+    )
+    item.same(
+        "turned",
+        rf"\frac{{1}}{{{latex(bottom)}}}\left({latex(top)}\right)",
+        rf"\frac{{({latex(top)})}}{{({latex(bottom)})}}",
         held_out=True,
     )
     item.miss(
@@ -150,14 +160,17 @@ def physics(rng: random.Random) -> Item:
     item.same("doubled", rf"\frac{{{2 * number}{' '.join(top)}}}{{2{below}}}")
     item.same("thin spaces", rf"\frac{{{head}\,{top[0]}\,{top[1]}}}{{{below}}}")
     item.same(
-        "new: brackets",
+        "brackets",
         rf"\left({gold}\right)",
         rf"\displaystyle {gold}",
         gold.replace(r"\frac", r"\dfrac"),
-        held_out=True,
     )
+    item.same("product", " ".join((head, *top)) + rf" \cdot \frac{{1}}{{{below}}}")
     item.same(
-        "new: product", " ".join((head, *top)) + rf" \cdot \frac{{1}}{{{below}}}", held_out=True
+        "turned",
+        rf"\dfrac{{{head or 1}}}{{{below}}}\,{top[0]}\,{top[1]}",
+        rf"\frac{{{head or 1}\,{top[1]}\cdot {top[0]}}}{{{below}}}",
+        held_out=True,
     )
     item.miss("other number", rf"\frac{{{number + 1}{' '.join(top)}}}{{{below}}}")
     item.miss("missing", rf"\frac{{{head}{top[0]}}}{{{below}}}", rf"{head}{' '.join(top)}")
@@ -218,9 +231,14 @@ def signal(rng: random.Random) -> Item:
         rf"{b}\mathrm{{e}}^{{{power}}}\cos({c}t)",
     )
     item.same(
-        "new: spaces",
+        "spaces",
         rf"{b}\,e^{{{power}}}\,\cos({c}\,t)",
         rf"{b}e^{{{power}}}\cos{{({c}t)}}",
+    )
+    item.same(
+        "turned",
+        rf"\cos({c}t)\cdot {b}e^{{{power}}}",
+        rf"{b}\cdot\exp\left({power}\right)\cdot\cos\left({c}t\right)",
         held_out=True,
     )
     item.miss(
@@ -285,11 +303,10 @@ def sequence(rng: random.Random) -> Item:
     item.same("named", f"a_n={gold}", f"f(n) = {gold}", f"S_{{n}}={gold}")
     item.same("for all", rf"{gold}\text{{ for all }}n\ge 1", rf"{gold} \quad (n \geq 1)")
     item.same(
-        "new: brackets",
+        "brackets",
         rf"\left({gold}\right)",
         rf"{{{gold}}}",
         gold.replace("{n+1}", "{(n+1)}"),
-        held_out=True,
     )
     item.miss(kind, *wrong)
     return item
@@ -351,7 +368,7 @@ def equation(rng: random.Random) -> Item:
     if kind == "derivative":
         item.same("dots over", rf"\frac{{dy}}{{dx}}+{a}y={b}x")
     if kind == "line":
-        item.same("new: intercepts", rf"\frac{{{a}x}}{{{c}}}+\frac{{{b}y}}{{{c}}}=1", held_out=True)
+        item.same("intercepts", rf"\frac{{{a}x}}{{{c}}}+\frac{{{b}y}}{{{c}}}=1")
     item.miss(f"equation: {kind}", *wrong)
     return item
 

@@ -51,10 +51,6 @@ _UNITS: tuple[tuple[str, ...], ...] = (
     (r"\text{ bits}", " bits", r"\,\mathrm{bits}"),
     (r"\,R_\odot", r"\ R_{\odot}", r"\,R_{\oplus}"),
     (r"\text{ J/(kg·K)}", r"\,\mathrm{J/(kg\cdot K)}", r"\text{ J kg}^{-1}\text{ K}^{-1}"),
-)  # fmt: skip
-"""Spellings of a unit."""
-
-_HELD_OUT: tuple[tuple[str, ...], ...] = (
     (r"\text{ kWh}", " kWh", r"\,\mathrm{kWh}"),
     (r"\text{ hPa}", " hPa", r"\,\mathrm{hPa}"),
     (r"\,\mu\text{s}", " µs", r"\,\mathrm{\mu s}", " microseconds"),
@@ -73,6 +69,28 @@ _HELD_OUT: tuple[tuple[str, ...], ...] = (
     (r"\text{ T}\cdot\text{m}", " T m", r"\,\mathrm{T\cdot m}"),
     (r"\text{ photons/s}", " photons/s", r"\text{ photons per second}"),
     (r"\text{ cm}/\text{s}", " cm/s", r"\,\frac{\mathrm{cm}}{\mathrm{s}}"),
+)  # fmt: skip
+"""Spellings of a unit."""
+
+_HELD_OUT: tuple[tuple[str, ...], ...] = (
+    (r"\text{ J/K}", " J/K", r"\,\mathrm{J\,K^{-1}}", r"\text{ joules per kelvin}"),
+    (r"\text{ N/m}", " N/m", r"\,\mathrm{N\cdot m^{-1}}", r"\ \text{N m}^{-1}"),
+    (r"\text{ kW}", " kW", r"\,\mathrm{kW}", " kilowatts"),
+    (r"\text{ cm}^2", " cm^2", r"\,\mathrm{cm^2}", r"\text{ square centimeters}"),
+    (r"\text{ Pa}\cdot\text{s}", " Pa s", r"\,\mathrm{Pa\cdot s}"),
+    (r"\text{ ft/s}", " ft/s", r"\,\mathrm{ft/s}", r"\text{ feet per second}"),
+    (r"\text{ km/h}", " km/h", r"\,\mathrm{km\,h^{-1}}", r"\text{ kilometers per hour}"),
+    (r"\text{ W/(m·K)}", r"\,\mathrm{W\,m^{-1}\,K^{-1}}", r"\,\mathrm{W/(m\cdot K)}"),
+    (r"\text{ mA}", " mA", r"\,\mathrm{mA}", " milliamperes"),
+    (r"\text{ pF}", " pF", r"\,\mathrm{pF}", " picofarads"),
+    (r"\text{ g/mol}", " g/mol", r"\,\mathrm{g\,mol^{-1}}", r"\text{ grams per mole}"),
+    (r"\text{ m}^3", " m^3", r"\,\mathrm{m^3}", r"\text{ cubic meters}"),
+    (r"\text{ keV}", " keV", r"\,\mathrm{keV}"),
+    (r"\text{ mm/s}", " mm/s", r"\ \mathrm{mm}/\mathrm{s}"),
+    (r"\text{ years}", " yr", r"\,\mathrm{yr}", " years"),
+    (r"\text{ Mpc}", " Mpc", r"\,\mathrm{Mpc}", " megaparsecs"),
+    (r"\text{ μT}", r"\,\mu\text{T}", r"\,\mathrm{\mu T}", " microtesla"),
+    (r"\text{ kg/m}^3", " kg/m^3", r"\,\mathrm{kg\,m^{-3}}", r"\ \mathrm{kg}/\mathrm{m}^3"),
 )  # fmt: skip
 """Spellings of units that the verifier was not mended on."""
 

@@ -124,6 +124,22 @@ _REWRITES: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], .
         (r",\s+", ";"),
     )
 )
+_WHOLE = tuple(
+    (re.compile(pattern, re.DOTALL), new)
+    for pattern, new in (
+        # What is said around an answer: `The answer is`, `for all n`, `Option`.
+        (rf"\A\s*{_TEXT}\{{[^{{}}]*\b(?:is|are)\s*:?\s*\}}(?=.)", ""),
+        (rf"(?<=.)[\s,(]*{_TEXT}\{{\s*,?\s*for (?:all|every|any|each)\b.*\Z", ""),
+        (r"(?<=\S)\s+\([a-z]\s*\\ge\s*\d+\s*\)\Z", ""),
+        (r"\A(?:[Oo]ption|[Cc]hoice)\s+\(?([A-J])\)?\Z", r"\1"),
+        # Two inequalities that are one.
+        (
+            rf"\A([^<>]+?)(<|\\le{END})\s*([a-z])\s*(?:{_TEXT}\{{\s*and\s*\}}|and{END})\s*\3\s*"
+            rf"(<|\\le{END})([^<>]+)\Z",
+            r"\1\2 \3\4 \5",
+        ),
+    )
+)
 _SIGN_OF_ROOT = re.compile(r"([√∛∜]|(?<![\\A-Za-z])sqrt)\s*(\d+(?:\.\d+)?)")
 """A root of a number without brackets around it; after `\\sqrt`, it is of one digit."""
 _ROOT_OF_BRACKETS = re.compile(r"\\sqrt\s*(\[\d+\])?\s*\(((?:[^()]|\([^()]*\))*)\)")
@@ -158,6 +174,8 @@ def normalize(text: str) -> str:
     for pattern, replacement in _REWRITES:
         text = pattern.sub(replacement, text)
     text = _infix(text)
+    for pattern, replacement in _WHOLE:
+        text = pattern.sub(replacement, text)
     for _ in range(_DEEPEST_ROOT):
         text, changes = _ROOT_OF_BRACKETS.subn(r"\\sqrt\1{\2}", text)
         if not changes:
