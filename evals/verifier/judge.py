@@ -24,6 +24,7 @@ from typing import Any
 from pairs import Pair, make
 
 from dots_mergekit.answers.equivalence import MathEquivalence
+from dots_mergekit.answers.extraction import extract_answer
 from dots_mergekit.answers.grading import grade
 
 __all__ = ["main"]
@@ -71,14 +72,16 @@ def _versions() -> dict[str, str]:
 
 
 def _math_verify() -> Verifier:
-    """As its README has it: the gold answer as LaTeX, the response with its defaults."""
+    """Give it the answer that we take out of a response: it knows boxes and dollars alone."""
     from math_verify import parse, verify
 
     logging.disable()
 
     def judge(response: str, gold: str) -> bool:
+        answer = extract_answer(response) or ""
         with contextlib.redirect_stderr(io.StringIO()):
-            return bool(verify(parse(gold if "$" in gold else f"${gold}$"), parse(response)))
+            first = parse(gold if "$" in gold else f"${gold}$")
+            return bool(verify(first, parse(rf"$\boxed{{{answer}}}$")))
 
     return judge
 
