@@ -106,7 +106,7 @@ class MathEquivalence:
     Source: https://github.com/huggingface/Math-Verify
     """
 
-    def __init__(self, seconds: float = 5.0) -> None:
+    def __init__(self, seconds: float = 1.5) -> None:
         self.seconds = seconds
         self.spent = 0.0
         self._process: subprocess.Popen[str] | None = None

@@ -156,7 +156,11 @@ def _doubts() -> str:
     for task, source in sources().items():
         if source.doubt:
             lines += textwrap.wrap(
-                f"{task}: {source.doubt}", 96, initial_indent="    ", subsequent_indent="      "
+                f"{task}: {source.doubt}",
+                96,
+                break_on_hyphens=False,
+                initial_indent="    ",
+                subsequent_indent="      ",
             )
     return "\n".join(lines)
 

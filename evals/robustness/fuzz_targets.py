@@ -388,7 +388,7 @@ def _regex(folder: Path) -> Reader:
 class _WithoutAlgebra(MathEquivalence):
     """Answers at once what math-verify would be asked, so that all around it is tried."""
 
-    def _ask(self, answers: tuple[str, str], is_formula: bool) -> bool:
+    def _ask(self, answers: tuple[str, str], how: bool | float) -> bool:
         first, second = (len(answer) % 3 for answer in answers)
         return first == second
 

@@ -47,11 +47,16 @@ def polynomial(rng: random.Random) -> Item:
     )
     item.same("Horner", latex(sympy.horner(expanded)))
     item.same("middle dots", latex(expanded, mul_symbol="dot"))
-    item.same(
-        "new: times", latex(expanded, mul_symbol="times"), rf"\left({gold}\right)", held_out=True
-    )
-    item.same("new: times", latex(product, mul_symbol="times"), f"{{{gold}}}", held_out=True)
+    item.same("times", latex(expanded, mul_symbol="times"), rf"\left({gold}\right)")
+    item.same("times", latex(product, mul_symbol="times"), f"{{{gold}}}")
     other = sympy.expand(product + rng.choice((1, -1, x, -x, x**2)))
+    item.same(
+        "big brackets",
+        rf"\big({gold}\big)",
+        rf"\displaystyle {gold}",
+        latex(product).replace(r"\left(", "(").replace(r"\right)", ")"),
+        held_out=True,
+    )
     item.miss("other term", latex(other), latex(sympy.factor(other)), f"f({x}) = {latex(other)}")
     item.miss(
         "other sign", latex(expanded.subs(x, -x)) if expanded.subs(x, -x) != expanded else "0"
@@ -85,10 +90,15 @@ def rational(rng: random.Random) -> Item:
     )
     item.same("signs", rf"-\frac{{{latex(top)}}}{{{latex(-bottom)}}}")
     item.same("function", f"X({x})={gold}", f"f({x})={gold}")
-    item.same("new: signs", rf"\frac{{-({latex(top)})}}{{-({latex(bottom)})}}", held_out=True)
+    item.same("signs", rf"\frac{{-({latex(top)})}}{{-({latex(bottom)})}}")
     item.same(
-        "new: power",
+        "power",
         rf"\left(\frac{{{latex(bottom)}}}{{{latex(top)}}}\right)^{{-1}}",
+    )
+    item.same(
+        "turned",
+        rf"\frac{{1}}{{{latex(bottom)}}}\left({latex(top)}\right)",
+        rf"\frac{{({latex(top)})}}{{({latex(bottom)})}}",
         held_out=True,
     )
     item.miss(
@@ -101,8 +111,28 @@ def rational(rng: random.Random) -> Item:
 
 def physics(rng: random.Random) -> Item:
     """A product of powers of physical quantities."""
-    letters = ["m", "v", "k", "g", "L", "r", "h", r"\omega", r"\rho", r"\lambda", r"\gamma", r"\mu",
-               r"\sigma", r"\epsilon", r"\theta", "q", "T", "V_0", "m_e", "R_1"]  # fmt: skip
+    letters = [
+        "m",
+        "v",
+        "k",
+        "g",
+        "L",
+        "r",
+        "h",
+        r"\omega",
+        r"\rho",
+        r"\lambda",
+        r"\gamma",
+        r"\mu",
+        r"\sigma",
+        r"\epsilon",
+        r"\theta",
+        "q",
+        "T",
+        "V_0",
+        "m_e",
+        "R_1",
+    ]
     chosen = rng.sample(letters, 3)
     number = rng.choice((1, 2, 3, 4))
     powers = [rng.choice((1, 1, 2)) for _ in chosen]
@@ -130,14 +160,17 @@ def physics(rng: random.Random) -> Item:
     item.same("doubled", rf"\frac{{{2 * number}{' '.join(top)}}}{{2{below}}}")
     item.same("thin spaces", rf"\frac{{{head}\,{top[0]}\,{top[1]}}}{{{below}}}")
     item.same(
-        "new: brackets",
+        "brackets",
         rf"\left({gold}\right)",
         rf"\displaystyle {gold}",
         gold.replace(r"\frac", r"\dfrac"),
-        held_out=True,
     )
+    item.same("product", " ".join((head, *top)) + rf" \cdot \frac{{1}}{{{below}}}")
     item.same(
-        "new: product", " ".join((head, *top)) + rf" \cdot \frac{{1}}{{{below}}}", held_out=True
+        "turned",
+        rf"\dfrac{{{head or 1}}}{{{below}}}\,{top[0]}\,{top[1]}",
+        rf"\frac{{{head or 1}\,{top[1]}\cdot {top[0]}}}{{{below}}}",
+        held_out=True,
     )
     item.miss("other number", rf"\frac{{{number + 1}{' '.join(top)}}}{{{below}}}")
     item.miss("missing", rf"\frac{{{head}{top[0]}}}{{{below}}}", rf"{head}{' '.join(top)}")
@@ -198,9 +231,14 @@ def signal(rng: random.Random) -> Item:
         rf"{b}\mathrm{{e}}^{{{power}}}\cos({c}t)",
     )
     item.same(
-        "new: spaces",
+        "spaces",
         rf"{b}\,e^{{{power}}}\,\cos({c}\,t)",
         rf"{b}e^{{{power}}}\cos{{({c}t)}}",
+    )
+    item.same(
+        "turned",
+        rf"\cos({c}t)\cdot {b}e^{{{power}}}",
+        rf"{b}\cdot\exp\left({power}\right)\cdot\cos\left({c}t\right)",
         held_out=True,
     )
     item.miss(
@@ -216,14 +254,20 @@ def sequence(rng: random.Random) -> Item:
     n = Symbol("n")
     a, b = rng.randint(2, 5), rng.randint(1, 6)
     kind = rng.choice(("power", "triangle", "binomial", "root"))
+    forms: tuple[str, ...]
+    wrong: tuple[str, ...]
     if kind == "power":
         gold, formula = f"{a}^{{n+1}}-{b}", a ** (n + 1) - b
         forms = (f"{a}\\cdot {a}^n-{b}", f"-{b}+{a}^{{n+1}}", f"{a}^{{1+n}}-{b}", f"{a}**(n+1)-{b}")
         wrong = (f"{a}^{{n}}-{b}", f"{a}^{{n+1}}-{b + 1}", f"{a}^{{n-1}}-{b}", f"{a}^n+1-{b}")
     elif kind == "triangle":
         gold, formula = rf"\frac{{n(n+{b})}}{{{a}}}", n * (n + b) / a
-        forms = (rf"\frac{{n^2+{b}n}}{{{a}}}", rf"\frac{{n}}{{{a}}}(n+{b})", f"n(n+{b})/{a}",
-                 rf"\frac{{1}}{{{a}}}n^2+\frac{{{b}}}{{{a}}}n")  # fmt: skip
+        forms = (
+            rf"\frac{{n^2+{b}n}}{{{a}}}",
+            rf"\frac{{n}}{{{a}}}(n+{b})",
+            f"n(n+{b})/{a}",
+            rf"\frac{{1}}{{{a}}}n^2+\frac{{{b}}}{{{a}}}n",
+        )
         wrong = (
             rf"\frac{{n(n-{b})}}{{{a}}}",
             rf"\frac{{n(n+{b})}}{{{a + 1}}}",
@@ -242,8 +286,12 @@ def sequence(rng: random.Random) -> Item:
         wrong = (r"\binom{n+1}{2}", r"{2 \choose n}", r"\frac{n(n+1)}{2}", r"\binom{n}{3}")
     else:
         gold, formula = rf"\sqrt{{n^2+{b}}}-n", sympy.sqrt(n**2 + b) - n
-        forms = (rf"-n+\sqrt{{{b}+n^2}}", rf"(n^2+{b})^{{1/2}}-n", f"√(n^2+{b})-n",
-                 rf"\frac{{{b}}}{{\sqrt{{n^2+{b}}}+n}}")  # fmt: skip
+        forms = (
+            rf"-n+\sqrt{{{b}+n^2}}",
+            rf"(n^2+{b})^{{1/2}}-n",
+            f"√(n^2+{b})-n",
+            rf"\frac{{{b}}}{{\sqrt{{n^2+{b}}}+n}}",
+        )
         wrong = (
             rf"\sqrt{{n^2+{b}}}+n",
             rf"\sqrt{{n^2-{b}}}-n",
@@ -255,11 +303,10 @@ def sequence(rng: random.Random) -> Item:
     item.same("named", f"a_n={gold}", f"f(n) = {gold}", f"S_{{n}}={gold}")
     item.same("for all", rf"{gold}\text{{ for all }}n\ge 1", rf"{gold} \quad (n \geq 1)")
     item.same(
-        "new: brackets",
+        "brackets",
         rf"\left({gold}\right)",
         rf"{{{gold}}}",
         gold.replace("{n+1}", "{(n+1)}"),
-        held_out=True,
     )
     item.miss(kind, *wrong)
     return item
@@ -269,11 +316,19 @@ def equation(rng: random.Random) -> Item:
     """A line, a circle, a differential equation."""
     a, b, c = rng.randint(2, 9), rng.randint(2, 9), rng.randint(1, 12)
     kind = rng.choice(("line", "circle", "derivative", "slope"))
+    forms: tuple[str, ...]
+    wrong: tuple[str, ...]
     values: tuple[float, ...] = (a, b * 100.0, c * 10000.0, float(len(kind)))
     if kind == "line":
         gold = f"{a}x+{b}y={c}"
-        forms = (f"{b}y+{a}x={c}", f"{a}x+{b}y-{c}=0", f"{2 * a}x+{2 * b}y={2 * c}", f"{c}={a}x+{b}y",
-                 rf"y=\frac{{{c}-{a}x}}{{{b}}}", f"{a}x={c}-{b}y")  # fmt: skip
+        forms = (
+            f"{b}y+{a}x={c}",
+            f"{a}x+{b}y-{c}=0",
+            f"{2 * a}x+{2 * b}y={2 * c}",
+            f"{c}={a}x+{b}y",
+            rf"y=\frac{{{c}-{a}x}}{{{b}}}",
+            f"{a}x={c}-{b}y",
+        )
         wrong = (
             f"{a}x-{b}y={c}",
             f"{a}x+{b}y={c + 1}",
@@ -285,8 +340,12 @@ def equation(rng: random.Random) -> Item:
         values = (a / b, c / b)
     elif kind == "circle":
         gold = f"(x-{a})^2+(y+{b})^2={c * c}"
-        forms = (f"(y+{b})^2+(x-{a})^2={c * c}", f"(x-{a})^2+(y+{b})^2-{c * c}=0", f"({a}-x)^2+(y+{b})^2={c}^2",
-                 f"x^2-{2 * a}x+y^2+{2 * b}y+{a * a + b * b - c * c}=0".replace("+-", "-"))  # fmt: skip
+        forms = (
+            f"(y+{b})^2+(x-{a})^2={c * c}",
+            f"(x-{a})^2+(y+{b})^2-{c * c}=0",
+            f"({a}-x)^2+(y+{b})^2={c}^2",
+            f"x^2-{2 * a}x+y^2+{2 * b}y+{a * a + b * b - c * c}=0".replace("+-", "-"),
+        )
         wrong = (
             f"(x+{a})^2+(y+{b})^2={c * c}",
             f"(x-{a})^2+(y-{b})^2={c * c}",
@@ -309,7 +368,7 @@ def equation(rng: random.Random) -> Item:
     if kind == "derivative":
         item.same("dots over", rf"\frac{{dy}}{{dx}}+{a}y={b}x")
     if kind == "line":
-        item.same("new: intercepts", rf"\frac{{{a}x}}{{{c}}}+\frac{{{b}y}}{{{c}}}=1", held_out=True)
+        item.same("intercepts", rf"\frac{{{a}x}}{{{c}}}+\frac{{{b}y}}{{{c}}}=1")
     item.miss(f"equation: {kind}", *wrong)
     return item
 

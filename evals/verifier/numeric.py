@@ -40,9 +40,10 @@ def aime(rng: random.Random) -> Item:
     item.same("markup", rf"\mathbf{{{n}}}", rf"\text{{{n}}}", f"${n}$", rf"\({n}\)", f"**{n}**")
     item.same("modulo", rf"{n}\pmod{{1000}}", rf"{n} \bmod 1000")
     item.same("markup 2", rf"\bm{{{n}}}", rf"\textcolor{{red}}{{{n}}}", rf"\;{n}\;")
-    item.same("new: markup", rf"\underline{{{n}}}", rf"\left({n}\right)", held_out=True)
+    item.same("markup", rf"\underline{{{n}}}", rf"\left({n}\right)")
+    item.same("words", rf"\text{{The answer is }}{n}")
     item.same(
-        "new: words", rf"\text{{The answer is }}{n}", rf"N\equiv {n}\pmod{{1000}}", held_out=True
+        "display", rf"{{\displaystyle {n}}}", rf"\large{{{n}}}", rf"\text{{N}} = {n}", held_out=True
     )
     item.miss("off by one", str(n + 1), str(n - 1), f"m+n={n + 1}", f"x = {n - 1}")
     item.miss("scale", str(10 * n + 10), rf"\frac{{{2 * n + 1}}}{{2}}", str(2 * n + 3))
@@ -67,10 +68,13 @@ def amc(rng: random.Random) -> Item:
         item.same("mixed", rf"{whole}\frac{{{rest.numerator}}}{{{rest.denominator}}}")
         item.same("mixed", f"{whole} {rest}")
     item.same("price", rf"\${gold}", f"${gold}$ dollars")
+    item.same(
+        "display", rf"\displaystyle {gold}", rf"\left({gold}\right)", rf"{gold}\,", held_out=True
+    )
     item.miss("neighbour", str(float(value + Fraction(1, 10))), str(float(value) + 1))
     item.miss("scale", str(float(value) * 10), str(float(value) / 10))
     item.miss("reciprocal", str(1 / value) if value != 1 else "2")
-    item.same("new: price", rf"\text{{\$}}{gold}", rf"\$\,{gold}", held_out=True)
+    item.same("price", rf"\text{{\$}}{gold}", rf"\$\,{gold}")
     item.miss("rounded", f"{float(value) + 0.001:.3f}")
     return item
 
@@ -87,6 +91,9 @@ def thousands(rng: random.Random) -> Item:
     item.same("thousands: other spaces", comma.replace(",", r"\;"))
     item.same("thousands with unit", rf"{comma}\text{{ people}}", f"${comma}$")
     swapped = n + rng.choice((9, 90, 900))
+    item.same(
+        "comma in text", comma.replace(",", r"\text{,}"), comma.replace(",", r"{\,}"), held_out=True
+    )
     item.miss("other digits", f"{swapped:,}", f"{swapped:,}".replace(",", r"\,"), str(n // 10))
     item.miss("other digits", f"{swapped:,}".replace(",", " "), f"{swapped:,}".replace(",", "~"))
     item.miss("groups", comma.replace(",", ".", 1) + "5", f"{n // 1000}.{n % 1000:03d}1")
@@ -132,14 +139,19 @@ def fraction(rng: random.Random) -> Item:
         rf"\textstyle\frac{{{a}}}{{{b}}}",
     )
     item.same(
-        "new: fraction",
+        "fraction",
         rf"\frac{{{a}}}{b}" if b < 10 else rf"\frac{{\,{a}\,}}{{\,{b}\,}}",
-        held_out=True,
     )
     item.same(
-        "new: fraction",
+        "fraction",
         rf"\frac{{\frac{{{a}}}{{2}}}}{{\frac{{{b}}}{{2}}}}",
         rf"\nicefrac{{{a}}}{{{b}}}",
+    )
+    item.same(
+        "spaced",
+        rf"\frac{{\,{a}}}{{{b}}}",
+        rf"\left(\dfrac{{{a}}}{{{b}}}\right)",
+        rf"\frac {{{a}}} {{{b}}}",
         held_out=True,
     )
     item.miss("upside down", _frac(1 / value) if abs(a) != b else "7")
@@ -189,9 +201,14 @@ def surd(rng: random.Random) -> Item:
     item.same("split", rf"\frac{{{a}}}{{{d}}}+\frac{{{b}}}{{{d}}}{root}")
     item.same("rounding beside it", rf"{gold} \approx {value:.3f}", f"x = {gold} ≈ {value:.2f}")
     item.same(
-        "new: root",
+        "root",
         over(rf"{head}{b}\,\sqrt{{\,{c}\,}}"),
         over(rf"{head}{b}\cdot {c}^{{\tfrac12}}"),
+    )
+    item.same(
+        "turned",
+        over(rf"{root}\,\cdot\,{b}" + (f" + {a}" if a else "")),
+        over(f"{head}{b}*{c}**(1/2)"),
         held_out=True,
     )
     item.miss("rounded", f"{value:.3f}", f"{value:.6f}")
@@ -226,10 +243,16 @@ def constant(rng: random.Random) -> Item:
             item.same("degrees", rf"{180 * part}^\circ", rf"{180 * part}^{{\text{{o}}}}")
             item.miss("degrees", rf"{180 * part + 5}^\circ", str(180 * part))
         item.same(
-            "new: pi",
+            "pi",
             rf"\tfrac{{{n}}}{{{d}}}\,\pi",
             rf"{n}\cdot\pi/{d}",
             rf"{n}\,\pi / {d}",
+        )
+        item.same(
+            "turned",
+            rf"\pi\,\frac{{{n}}}{{{d}}}",
+            rf"\frac{{{n}}}{{{d}}}\times\pi",
+            f"{n}*pi/{d}",
             held_out=True,
         )
         item.miss("no pi", str(part), rf"\frac{{{n}}}{{{d}}}")
@@ -271,6 +294,12 @@ def power(rng: random.Random) -> Item:
         item = Item("OlympiadBench", "power", gold, _values(high * math.log(base)))
         item.same("order", f"-1+{base}^{{{high}}}", f"{base}**{high}-1", f"{base}^{high}-1")
         item.same("power", rf"{base}\cdot {base}^{{{high - 1}}}-1")
+        item.same(
+            "brackets",
+            rf"\left({base}\right)^{{{high}}} - 1",
+            rf"{{{base}}}^{{{high}}}-1",
+            held_out=True,
+        )
         item.miss(
             "neighbour", f"{base}^{{{high}}}+1", f"{base}^{{{high + 1}}}-1", f"{base}^{{{high}}}"
         )
@@ -285,8 +314,6 @@ def power(rng: random.Random) -> Item:
     item.same("binomial", rf"\binom{{{n}}}{{{k}}}", rf"{{{n} \choose {k}}}", str(value))
     item.same("binomial", rf"\dbinom{{{n}}}{{{n - k}}}", rf"{n} \choose {k}")
     item.same("factorials", rf"\frac{{{n}!}}{{{k}!\cdot {n - k}!}}")
-    array = rf"\begin{{array}}{{c}}{n}\\{k}\end{{array}}"
-    item.same("new: array", rf"\left({array}\right)", rf"C({n},{k})", held_out=True)
     item.miss("neighbour", rf"\binom{{{n}}}{{{k + 5}}}" if 2 * k + 5 != n else "1", str(value + 1))
     item.miss(
         "neighbour", rf"{{{n} \choose {k - 1 if n != 2 * k - 1 else 1}}}", rf"\frac{{{n}}}{{{k}}}"
@@ -301,6 +328,7 @@ def percent(rng: random.Random) -> Item:
         item = Item("MATH500", "percentage", rf"{n}\%", _values(n, n / 100))
         item.same("percent", f"{n}%", str(n), rf"{n}\text{{ percent}}", rf"{n}\,\%")
         item.same("hundredths", _frac(Fraction(n, 100)), str(n / 100))
+        item.same("display", rf"{n} \%", rf"{n}\text{{\%}}", rf"\displaystyle {n}\%", held_out=True)
         item.miss("neighbour", rf"{n + 1}\%", str(n / 10 + 0.01), _frac(Fraction(n + 1, 100)))
         return item
     gold = rng.choice((rf"{n}^\circ", str(n)))
@@ -313,9 +341,7 @@ def percent(rng: random.Random) -> Item:
         rf"{n}\,^{{\circ}}",
         rf"{n}{{}}^{{\circ}}",
     )
-    item.same(
-        "new: degrees", rf"{n}\text{{°}}", rf"{n}\text{{ deg}}", rf"({n})^{{\circ}}", held_out=True
-    )
+    item.same("degrees", rf"{n}\text{{°}}", rf"{n}\text{{ deg}}", rf"({n})^{{\circ}}")
     item.same("angle", rf"\angle ABC = {n}^\circ", rf"\theta = {n}°", rf"m\angle A={n}^{{\circ}}")
     item.miss("neighbour", rf"{n + 1}^\circ", rf"{180 - n if n != 90 else 45}^\circ", f"{n + 2}º")
     item.miss("other unit", rf"{n}\pi", rf"\frac{{{n + 1}\pi}}{{180}}")
@@ -335,15 +361,20 @@ def scientific(rng: random.Random) -> Item:
         "shifted", rf"{digits}\times 10^{{{high - 2}}}", rf"0.{digits}\times10^{{{high + 1}}}"
     )
     item.same(
-        "new: scientific",
+        "scientific",
         rf"{m} \times {{10}}^{{{high}}}",
         rf"10^{{{high}}}\times {m}",
-        held_out=True,
     )
     item.same(
-        "new: scientific",
+        "scientific",
         rf"{m}\;\times\;10^{{{high}}}",
         rf"{m}\cdot10^{{{high:+d}}}",
+    )
+    item.same(
+        "spaced",
+        rf"{m}\,\cdot\,10^{{{high}}}",
+        rf"{m}\times10^{{\,{high}}}",
+        rf"\left({m}\right)\times 10^{{{high}}}",
         held_out=True,
     )
     item.miss("power", rf"{m}\times 10^{{{high + 1}}}", rf"{m}e{high - 1}", f"{m} x 10^{{{-high}}}")
@@ -362,10 +393,9 @@ def based(rng: random.Random) -> Item:
     item.same("base", f"{digits}_{{{base}}}", f"({digits})_{base}", f"({digits})_{{{base}}}")
     item.same("base", rf"\text{{{digits}}}_{base}", rf"{{{digits}}}_{{{base}}}")
     item.same(
-        "new: base",
+        "base",
         rf"{digits}_{{\text{{{base}}}}}",
         rf"{digits}\text{{ (base {base})}}",
-        held_out=True,
     )
     item.miss("other base", f"{digits}_{base + 1}", f"({digits})_{{{base + 1}}}")
     item.miss("other digits", f"{digits[::-1]}1_{base}", f"({digits}1)_{base}")
@@ -381,10 +411,15 @@ def complex_number(rng: random.Random) -> Item:
     item.same("complex", f"{a}+({b})i", rf"{a}{b:+d}\mathrm{{i}}")
     item.same("product", f"i({b}-{a}i)", rf"\frac{{{2 * a}{2 * b:+d}i}}{{2}}")
     item.same(
-        "new: complex",
+        "complex",
         rf"{a}{b:+d}\,i",
         rf"\left({a}{b:+d}i\right)",
         rf"{a}{b:+d}\mathit{{i}}",
+    )
+    item.same(
+        "spaced",
+        rf"{a} {'+' if b > 0 else '-'} {abs(b)}\cdot\mathrm{{i}}",
+        rf"({a}) + ({b})i",
         held_out=True,
     )
     item.miss("conjugate", f"{a}{-b:+d}i", f"{-a}{b:+d}i")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ __all__ = ["Pair", "make"]
 
 _MAKERS = (*numeric.MAKERS, *formulas.MAKERS, *structures.MAKERS, *units.MAKERS)
 
-_PLACES = (
+_PLACES: tuple[str, ...] = (
     r"Therefore the result is $\boxed{ANSWER}$.",
     r"\[" + "\n" + r"\boxed{ANSWER}" + "\n" + r"\]",
     r"We first guess $\boxed{-987654}$, which is wrong. So it is $\boxed{ANSWER}$.",
@@ -24,10 +25,14 @@ _PLACES = (
     r"It follows that $\boxed{ANSWER}$. Hence the final answer is $\boxed{ANSWER}$.",
     r"$$\fbox{ANSWER}$$" + "\n",
     r"Thus, the final answer is: \boxed{ANSWER}" + "\n\nI am confident in this.",
+    r"**$\boxed{ANSWER}$**",
+    r"The final answer is:" + "\n\n" + r"$$\boxed{\displaystyle ANSWER}$$",
+    r"So the answer is therefore $\boxed{\,ANSWER\,}$ as claimed.",
+    r"<answer>" + "\n" + r"\boxed{ANSWER}" + "\n</answer>",
 )
 """Responses, where any answer may stand."""
 
-_PLACES_OF_FORMULAS = (
+_PLACES_OF_FORMULAS: tuple[str, ...] = (
     "Final Answer: The final answer is $ANSWER$. I hope it is correct.",
     "The answer is $ANSWER$.",
     "so that\n#### ANSWER",
@@ -35,15 +40,17 @@ _PLACES_OF_FORMULAS = (
     r"<answer> \(ANSWER\) </answer>",
     "**Answer:** $ANSWER$",
     "## Final Answer\n\n$ANSWER$",
+    "Answer:\n$ANSWER$",
 )
 """Responses, where an answer may stand that has no dollars."""
 
-_HELD_OUT_PLACES = (
-    r"**$\boxed{ANSWER}$**",
-    r"The final answer is:" + "\n\n" + r"$$\boxed{\displaystyle ANSWER}$$",
-    "Answer:\n$ANSWER$",
-    r"So the answer is therefore $\boxed{\,ANSWER\,}$ as claimed.",
-    r"<answer>" + "\n" + r"\boxed{ANSWER}" + "\n</answer>",
+_HELD_OUT_PLACES: tuple[str, ...] = (
+    r"The final answer is $\boxed{ANSWER}$." + "\n",
+    r"Final Answer: $\boxed{ANSWER}$. I hope it is correct.",
+    r"So \[ \boxed{ \ ANSWER \ } \] is the answer.",
+    r"**Final answer:** $ANSWER$",
+    r"Hence, the answer is: $$ANSWER$$",
+    r"<answer>$ANSWER$</answer>",
 )
 """Responses that the verifier was not mended on."""
 
@@ -104,8 +111,9 @@ def _some(rng: random.Random, forms: list[Form], most: int) -> list[Form]:
 def _pair(rng: random.Random, item: Item, form: Form, is_right: bool) -> Pair:
     response, is_held_out = form.text, form.is_held_out
     if r"\boxed" not in response:
-        places = _PLACES if "$" in response else (*_PLACES, *_PLACES_OF_FORMULAS)
-        if rng.random() < 0.1 and "$" not in response:
+        is_plain = not re.search(r"[$\n]", response)
+        places = (*_PLACES, *_PLACES_OF_FORMULAS) if is_plain else _PLACES
+        if is_plain and rng.random() < 0.1:
             places, is_held_out = _HELD_OUT_PLACES, True
         response = rng.choice(places).replace("ANSWER", response)
     family = f"{item.subject}: {form.family}"

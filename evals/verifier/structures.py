@@ -56,13 +56,14 @@ def point(rng: random.Random) -> Item:
     item.same("angle brackets", rf"\langle {inside} \rangle")
     item.same("big", rf"\bigl({inside}\bigr)", rf"\Big({inside}\Big)")
     item.same(
-        "new: tuple",
+        "tuple",
         f"({'; '.join(texts)})",
         r"\left(" + r"\, , \,".join(texts) + r"\right)",
-        held_out=True,
     )
     names = [f"{name}={text}" for name, text in zip("xyz", texts, strict=False)]
-    item.same("new: named", r" \text{ and } ".join(names), r",\quad ".join(names), held_out=True)
+    item.same("named", r" \text{ and } ".join(names), r",\quad ".join(names))
+    item.same("big", rf"\big({other}\big)", r"(" + r"\;,\;".join(texts) + r")", held_out=True)
+    item.same("spaced names", r"\ \text{and}\ ".join(names), "; ".join(names), held_out=True)
     item.miss("order", f"({','.join(texts[::-1])})")
     item.miss("other part", f"({','.join(_changed(texts))})", f"({','.join(texts[:-1])})")
     item.miss("other part", f"({inside},0)", f"({inside},1)")
@@ -91,16 +92,14 @@ def listed(rng: random.Random) -> Item:
     item.same("quads", r",\quad ".join(shuffled), r" \quad\text{or}\quad ".join(shuffled))
     item.same("logical or", r" \lor ".join(f"x={text}" for text in shuffled))
     item.same(
-        "new: set",
+        "set",
         rf"S=\{{{', '.join(shuffled)}\}}",
         r"\cup".join(rf"\{{{t}\}}" for t in texts),
-        held_out=True,
     )
     item.same(
-        "new: either",
+        "either",
         rf"\text{{either }}{joined}\text{{ or }}{others[-1]}",
         rf"{joined},\text{{ and }}{others[-1]}",
-        held_out=True,
     )
     boxes = [rf"$\boxed{{{text}}}$" for text in texts]
     named = ", ".join(rf"x = \boxed{{{text}}}" for text in shuffled)
@@ -108,6 +107,18 @@ def listed(rng: random.Random) -> Item:
     item.same("several boxes", f"They are {but_last} and {boxes[-1]}.", " or ".join(boxes))
     item.same("several boxes", rf"\[ {named} \]")
     item.same("several boxes", f"Hence {', or '.join(boxes)}")
+    item.same(
+        "spaced or",
+        r" \quad \text{or} \quad ".join(f"x = {text}" for text in texts),
+        "; ".join(f"x={t}" for t in shuffled),
+        held_out=True,
+    )
+    item.same(
+        "set of others",
+        r"\{" + ";".join(shuffled) + r"\}",
+        r"\lbrace " + ", ".join(texts) + r" \rbrace",
+        held_out=True,
+    )
     item.miss("several boxes", " and ".join(boxes[:-1]), ", ".join([*boxes, r"$\boxed{99}$"]))
     item.miss("missing", ", ".join(texts[:-1]), rf"\{{{', '.join(texts[:-1])}\}}")
     item.miss("one more", ", ".join([*texts, "99"]))
@@ -137,7 +148,7 @@ def interval(rng: random.Random) -> Item:
     """An interval, or a union of two."""
     values, texts, others = _several(rng, 4)
     order = sorted(range(4), key=values.__getitem__)
-    (a, b, c, d), (p, q, r, s) = ([texts[at] for at in order], [others[at] for at in order])
+    (a, b, c, _), (p, q, _, _) = ([texts[at] for at in order], [others[at] for at in order])
     opening, closing = rng.choice("(["), rng.choice(")]")
     low, high = ("<" if opening == "(" else r"\le"), ("<" if closing == ")" else r"\le")
     if rng.random() < 0.5:
@@ -154,9 +165,14 @@ def interval(rng: random.Random) -> Item:
         item.same("inequality of signs", f"{a}{low}x{high}{b}".replace(r"\le", "≤"))
         item.same("set of", rf"\{{x \mid {a} {low} x {high} {b}\}}")
         item.same(
-            "new: interval",
+            "interval",
             rf"x \in \left{opening}{a}; {b}\right{closing}",
             rf"{a} {low} x\text{{ and }}x {high} {b}",
+        )
+        item.same(
+            "big",
+            rf"x \in \bigl{opening}{a}, {b}\bigr{closing}",
+            f"{a} {low} y {high} {b}".replace(r"\le", r"\leqslant"),
             held_out=True,
         )
         item.miss("brackets", f"{'[' if opening == '(' else '('}{a},{b}{closing}")
@@ -169,19 +185,18 @@ def interval(rng: random.Random) -> Item:
         return item
     gold = rf"(-\infty,{a}{closing}\cup {opening}{b},\infty)"
     item = Item("MATH500", "union", gold, _values([values[order[0]], values[order[1]]], 5))
-    sign = ">" if opening == "(" else r"\ge"
+    above = ">" if opening == "(" else r"\ge"
     item.same("union", rf"\left(-\infty, {p}\right{closing} \cup \left{opening}{q}, \infty\right)")
     item.same(
         "union",
         rf"{opening}{q},\infty)\cup(-\infty,{p}{closing}",
         f"(-∞,{p}{closing}∪{opening}{q},∞)",
     )
-    item.same("or", rf"x {high} {a} \text{{ or }} x {sign} {b}", f"x {high} {p} or x {sign} {q}")
+    item.same("or", rf"x {high} {a} \text{{ or }} x {above} {b}", f"x {high} {p} or x {above} {q}")
     item.same("plus infinity", rf"(-\infty,{a}{closing}\cup {opening}{b},+\infty)")
     item.same(
-        "new: union",
+        "union",
         rf"x\in(-\infty,{a}{closing}\text{{ or }}x\in {opening}{b},\infty)",
-        held_out=True,
     )
     item.miss("half", rf"(-\infty,{a}{closing}", rf"{opening}{b},\infty)")
     item.miss("end", rf"(-\infty,{a}{closing}\cup {opening}{c},\infty)", rf"({a},{b})")
@@ -211,12 +226,17 @@ def matrix(rng: random.Random) -> Item:
     item.same("named 2", rf"\vec{{v}} = {gold}", rf"A^{{-1}} = {gold}")
     item.same("spaces 2", written(texts, "pmatrix", "\\\\\n"))
     item.same(
-        "new: matrix",
+        "matrix",
         rf"\left({written(texts, 'matrix')}\right)",
         rf"\left[{written(others, 'matrix')}\right]",
+    )
+    item.same("size", rf"\displaystyle {gold}", rf"\left({gold}\right)")
+    item.same(
+        "last row",
+        gold.replace(r"\end{pmatrix}", r" \\ \end{pmatrix}"),
+        rf"\displaystyle{{{gold}}}",
         held_out=True,
     )
-    item.same("new: size", rf"\displaystyle {gold}", rf"\left({gold}\right)", held_out=True)
     item.miss(
         "other entry",
         written(_changed(texts), "pmatrix"),
@@ -243,7 +263,7 @@ def words(rng: random.Random) -> Item:
         )
         item.same("letter", word, f"({word})", rf"\textbf{{({word})}}", rf"\textnormal{{({word})}}")
         item.same("letter", rf"\mathbf{{{word}}}", rf"\text{{{word}.}}")
-        item.same("new: letter", rf"\text{{Option {word}}}", rf"\textbf{{{word}}}", held_out=True)
+        item.same("letter", rf"\text{{Option {word}}}", rf"\textbf{{{word}}}")
         item.miss("letter", other, f"({other})", rf"\text{{({other})}}", f"{word}{other}")
         return item
     gold = rf"\text{{{word}}}"
@@ -260,12 +280,12 @@ def words(rng: random.Random) -> Item:
     )
     item.same("typed 2", rf"\textup{{{word}}}", rf"\texttt{{{word}}}", f"“{word}”")
     item.same(
-        "new: typed",
+        "typed",
         rf"\textsc{{{word}}}",
         rf"\mbox{{{word}}}",
         rf"\text{{{word}.}}",
-        held_out=True,
     )
+    item.same("spaced", rf"\text{{ {word} }}", rf"\textit{{{word}}}", rf"{word}.", held_out=True)
     item.miss(
         "other word", other, rf"\text{{{other}}}", f"not {word}", f"{word} {other}", word[:-1]
     )

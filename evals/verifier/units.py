@@ -23,10 +23,12 @@ _UNITS: tuple[tuple[str, ...], ...] = (
     (r"\text{ kHz}", " kHz", r"\,\mathrm{kHz}"),
     (r"\text{ ms}", " ms", r"\,\mathrm{ms}", " milliseconds"),
     (r"\text{ °C}", r"^\circ\text{C}", r"^{\circ}\mathrm{C}", " °C", r"\,^\circ C"),
-    (r"\text{ m/s}^2", " m/s^2", r"\,\mathrm{m\,s^{-2}}", r"\,\mathrm{m/s^2}", r"\ \frac{\text{m}}{\text{s}^2}"),
+    (r"\text{ m/s}^2", " m/s^2", r"\,\mathrm{m\,s^{-2}}", r"\,\mathrm{m/s^2}",
+     r"\ \frac{\text{m}}{\text{s}^2}"),
     (r" L_\odot", r"\,L_{\odot}", r"\,\mathrm{L}_\odot"),
     (r" M_\odot", r"\,M_{\odot}", r"\ M_{\text{sun}}"),
-    (r"\text{ kg m/s}", " kg m/s", r"\text{ kg}\cdot\text{m/s}", r"\,\mathrm{kg\cdot m\cdot s^{-1}}"),
+    (r"\text{ kg m/s}", " kg m/s", r"\text{ kg}\cdot\text{m/s}",
+     r"\,\mathrm{kg\cdot m\cdot s^{-1}}"),
     (r"\text{ g/cm}^3", " g/cm^3", r"\,\mathrm{g\,cm^{-3}}", r"\text{ g cm}^{-3}"),
     (r"\text{ V/m}", " V/m", r"\,\mathrm{V\,m^{-1}}"),
     (r"\text{ rad/s}", " rad/s", r"\,\mathrm{rad\,s^{-1}}"),
@@ -49,10 +51,6 @@ _UNITS: tuple[tuple[str, ...], ...] = (
     (r"\text{ bits}", " bits", r"\,\mathrm{bits}"),
     (r"\,R_\odot", r"\ R_{\odot}", r"\,R_{\oplus}"),
     (r"\text{ J/(kg·K)}", r"\,\mathrm{J/(kg\cdot K)}", r"\text{ J kg}^{-1}\text{ K}^{-1}"),
-)  # fmt: skip
-"""Spellings of a unit."""
-
-_HELD_OUT: tuple[tuple[str, ...], ...] = (
     (r"\text{ kWh}", " kWh", r"\,\mathrm{kWh}"),
     (r"\text{ hPa}", " hPa", r"\,\mathrm{hPa}"),
     (r"\,\mu\text{s}", " µs", r"\,\mathrm{\mu s}", " microseconds"),
@@ -71,6 +69,28 @@ _HELD_OUT: tuple[tuple[str, ...], ...] = (
     (r"\text{ T}\cdot\text{m}", " T m", r"\,\mathrm{T\cdot m}"),
     (r"\text{ photons/s}", " photons/s", r"\text{ photons per second}"),
     (r"\text{ cm}/\text{s}", " cm/s", r"\,\frac{\mathrm{cm}}{\mathrm{s}}"),
+)  # fmt: skip
+"""Spellings of a unit."""
+
+_HELD_OUT: tuple[tuple[str, ...], ...] = (
+    (r"\text{ J/K}", " J/K", r"\,\mathrm{J\,K^{-1}}", r"\text{ joules per kelvin}"),
+    (r"\text{ N/m}", " N/m", r"\,\mathrm{N\cdot m^{-1}}", r"\ \text{N m}^{-1}"),
+    (r"\text{ kW}", " kW", r"\,\mathrm{kW}", " kilowatts"),
+    (r"\text{ cm}^2", " cm^2", r"\,\mathrm{cm^2}", r"\text{ square centimeters}"),
+    (r"\text{ Pa}\cdot\text{s}", " Pa s", r"\,\mathrm{Pa\cdot s}"),
+    (r"\text{ ft/s}", " ft/s", r"\,\mathrm{ft/s}", r"\text{ feet per second}"),
+    (r"\text{ km/h}", " km/h", r"\,\mathrm{km\,h^{-1}}", r"\text{ kilometers per hour}"),
+    (r"\text{ W/(m·K)}", r"\,\mathrm{W\,m^{-1}\,K^{-1}}", r"\,\mathrm{W/(m\cdot K)}"),
+    (r"\text{ mA}", " mA", r"\,\mathrm{mA}", " milliamperes"),
+    (r"\text{ pF}", " pF", r"\,\mathrm{pF}", " picofarads"),
+    (r"\text{ g/mol}", " g/mol", r"\,\mathrm{g\,mol^{-1}}", r"\text{ grams per mole}"),
+    (r"\text{ m}^3", " m^3", r"\,\mathrm{m^3}", r"\text{ cubic meters}"),
+    (r"\text{ keV}", " keV", r"\,\mathrm{keV}"),
+    (r"\text{ mm/s}", " mm/s", r"\ \mathrm{mm}/\mathrm{s}"),
+    (r"\text{ years}", " yr", r"\,\mathrm{yr}", " years"),
+    (r"\text{ Mpc}", " Mpc", r"\,\mathrm{Mpc}", " megaparsecs"),
+    (r"\text{ μT}", r"\,\mu\text{T}", r"\,\mathrm{\mu T}", " microtesla"),
+    (r"\text{ kg/m}^3", " kg/m^3", r"\,\mathrm{kg\,m^{-3}}", r"\ \mathrm{kg}/\mathrm{m}^3"),
 )  # fmt: skip
 """Spellings of units that the verifier was not mended on."""
 
@@ -92,8 +112,13 @@ def measured(rng: random.Random) -> Item:
         some = rng.sample(spellings, min(3, len(spellings)))
         item.same(family, *(written + unit for unit in some), held_out=is_held_out)
         unit = rng.choice(spellings)
-        item.miss("other number with unit", f"{(digits + 1) / 100:g}{unit}" if not high else
-                  rf"{(digits + 1) / 100:g}\times 10^{{{high}}}{unit}", held_out=is_held_out)  # fmt: skip
+        item.miss(
+            "other number with unit",
+            f"{(digits + 1) / 100:g}{unit}"
+            if not high
+            else rf"{(digits + 1) / 100:g}\times 10^{{{high}}}{unit}",
+            held_out=is_held_out,
+        )
         item.miss(
             "other power with unit",
             rf"{digits / 100:g}\times 10^{{{high + 1}}}{unit}",

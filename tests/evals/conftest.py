@@ -7,4 +7,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
-sys.path[:0] = [str(ROOT / "evals" / "choice"), str(ROOT / "examples" / "arithmetic")]
+sys.path[:0] = [
+    str(ROOT / "evals" / "choice"),
+    str(ROOT / "evals" / "verifier"),
+    str(ROOT / "examples" / "arithmetic"),
+]

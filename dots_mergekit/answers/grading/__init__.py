@@ -8,10 +8,12 @@ math-verify (`equivalence.MathEquivalence`). The rules:
 - Numbers are compared exactly, as fractions: `0.333` is not `1/3` and `2e-9` not `3e-9`, but
   `0.\overline{3}` is `1/3`. `1\frac{1}{2}` is a mixed number, `1,234` has a thousands separator.
   What is too large to be written out is equal only where it is written the same.
-- A unit may be left out; two units that are both known must be the same. A percentage is a number
-  of percent or of hundredths, degrees are a number of degrees or an angle.
+- A unit may be left out; two units must be the same, in any spelling, if one of them is known. A
+  percentage is a number of percent or of hundredths, degrees are a number of degrees or an angle.
 - Names say what is meant and not how much: `x=5` and `x\in\{5\}` are `5`, `f(x)=x^2` is `x^2`, and
-  `2+3=5` is `5`. Equations are also the same where they have the same solutions.
+  `2+3=5` is `5`. So do `m+n=5` and `P(X=2)=\frac14` where the right side is a number, but not an
+  equation of `x`, `y` and `z`. Equations are also the same where they have the same solutions.
+- A number with its rounding beside it, `\frac13\approx 0.333`, is either, if that is its rounding.
 - A list is in any order, with or without the braces of a set; `\pm 3` is `3, -3`. Named entries
   take their names along: `y=4, x=3` is `x=3, y=4`.
 - An interval is its inequality: `1<x\le 2` is `(1,2]`.

@@ -144,7 +144,7 @@ class Comparison:
         if a.unit and b.unit:
             if {a.unit, b.unit} == {"degree", "rad"}:
                 return self._same_formula(_worth(a)[-1], _worth(b)[-1])
-            if a.unit != b.unit and is_known(a.unit) and is_known(b.unit):
+            if a.unit != b.unit and (is_known(a.unit) or is_known(b.unit)):
                 return False
             return self._same_formula(a.text, b.text)
         if any(self._same_formula(first, second) for first in _worth(a) for second in _worth(b)):

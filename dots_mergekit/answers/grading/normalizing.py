@@ -85,12 +85,15 @@ _REWRITES: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], .
             " angstrom ",
         ),
         (r"\\(?:mathbf|mathrm|mathit|boldsymbol|bm)(?=\{[^{}]*\\(?!mu|Omega|cdot|circ))", ""),
-        (r"\\(?:bm|boldsymbol)(?=\s*\{)|\\(?:text)?color\s*\{[^{}]*\}|(?<![\w}\])])\{\}(?=\^)", ""),
+        (r"\\(?:bm|boldsymbol|underline)(?=\s*\{)|\\(?:text)?color\s*\{[^{}]*\}", ""),
+        (rf"{_TEXT}\s?\{{\s?(?:either|both)\s?\}}", ""),
+        (rf"_\s?\{{\s?{_TEXT}\s?\{{\s?(\d+)\s?\}}\s?\}}", r"_{\1}"),
+        (rf"(?<=\d)\s?{_TEXT}\s?\{{\s?\(?(?:in )?base[- ](\d+)\)?\s?\}}", r"_{\1}"),
         (r"\{\}(?=\s?\^)", ""),
         (rf"{_TEXT}\s?\{{\s?(\d+)\s?\}}(?=\s?_)", r"\1"),
         (r"\\log\s?_\s?(?:e" + END + r"|\{\s?e\s?\})", r"\\ln "),
         (r"\\[dtc]?frac\s?\{(?:\\mathrm\{d\}|d)\s?y\}\s?\{(?:\\mathrm\{d\}|d)\s?x\}", "y'"),
-        (r"\\[dtc]frac" + END, r"\\frac"),
+        (r"\\(?:[dtcs]|nice|flat)frac" + END, r"\\frac"),
         (r"\\[dt]binom" + END, r"\\binom"),
         (r"\\(?:times|ast|cdotp)" + END, r"\\cdot "),
         (r"\\div" + END, "/"),
@@ -119,6 +122,22 @@ _REWRITES: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], .
         (r"\^\s*(\d{2,})", r"^{\1}"),
         (r"([_^])\{([A-Za-z\d])\}", r"\1\2"),
         (r",\s+", ";"),
+    )
+)
+_WHOLE = tuple(
+    (re.compile(pattern, re.DOTALL), new)
+    for pattern, new in (
+        # What is said around an answer: `The answer is`, `for all n`, `Option`.
+        (rf"\A\s*{_TEXT}\{{[^{{}}]*\b(?:is|are)\s*:?\s*\}}(?=.)", ""),
+        (rf"(?<=.)[\s,(]*{_TEXT}\{{\s*,?\s*for (?:all|every|any|each)\b.*\Z", ""),
+        (r"(?<=\S)\s+\([a-z]\s*\\ge\s*\d+\s*\)\Z", ""),
+        (r"\A(?:[Oo]ption|[Cc]hoice)\s+\(?([A-J])\)?\Z", r"\1"),
+        # Two inequalities that are one.
+        (
+            rf"\A([^<>]+?)(<|\\le{END})\s*([a-z])\s*(?:{_TEXT}\{{\s*and\s*\}}|and{END})\s*\3\s*"
+            rf"(<|\\le{END})([^<>]+)\Z",
+            r"\1\2 \3\4 \5",
+        ),
     )
 )
 _SIGN_OF_ROOT = re.compile(r"([√∛∜]|(?<![\\A-Za-z])sqrt)\s*(\d+(?:\.\d+)?)")
@@ -155,6 +174,8 @@ def normalize(text: str) -> str:
     for pattern, replacement in _REWRITES:
         text = pattern.sub(replacement, text)
     text = _infix(text)
+    for pattern, replacement in _WHOLE:
+        text = pattern.sub(replacement, text)
     for _ in range(_DEEPEST_ROOT):
         text, changes = _ROOT_OF_BRACKETS.subn(r"\\sqrt\1{\2}", text)
         if not changes:

@@ -86,7 +86,7 @@ _BRACKETS |= {")": ")", "]": "]", r"\}": "}", r"\rangle": ")", "}": ""}
 _THOUSANDS = r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])"
 _AND = (
     r"\\(?:text|mathrm|mbox)\{[,;]?(?:and|or)\}|\\lor(?![A-Za-z])"
-    r"|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])"
+    r"|(?<![A-Za-z\\])(?i:and|or)(?![A-Za-z])"
 )
 _ITEMS = rf"[,;]|{_AND}"
 _INEQUALITY = r"<|>|\\le(?![A-Za-z])|\\ge(?![A-Za-z])"

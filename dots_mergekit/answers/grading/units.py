@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from functools import lru_cache
@@ -28,6 +29,10 @@ _NAMES = {
         "mph",
         "kph kmh",
         "rpm",
+        "rev revolution revolutions",
+        "hPa",
+        "kWh",
+        "mas",
         "AU au",
         "ly lightyear lightyears",
         "Msun",
@@ -96,6 +101,13 @@ _METRIC = {
     )
     for spelling in names.split()
 }
+_COMPOSED = {
+    "M": {"mol": 1, "L": -1},
+    "rpm": {"rev": 1, "min": -1},
+    "mph": {"mi": 1, "h": -1},
+    "kph": {"km": 1, "h": -1},
+}
+"""Units that are written as products of others."""
 _PREFIXES = {
     "f": "femto",
     "p": "pico",
@@ -128,6 +140,8 @@ _SPELLINGS = tuple(
         (r"\}?\s*\^\{?(-?\d+)\}?", r"^\1 "),
         (r"\\[a-z]+\s*\{?|[{}.()]", " "),
         (r"\bper\b", "/"),
+        (r"\bdegrees? ([CF])(?:elsius|ahrenheit)\b", r"deg\1"),
+        (r"\bsolar mass(?:es)?\b", "Msun"),
         (r"/", " / "),
     )
 )
@@ -185,7 +199,8 @@ def _split_words(text: str) -> tuple[str, str]:
         if pieces[at].lastgroup == "joint" and pieces[at][0] != "/":
             continue
         value, end = text[: pieces[at].start()], text[pieces[at].start() :]
-        plain = [piece[0].strip() for piece in pieces[at:] if piece.lastgroup == "plain"]
+        before = itertools.takewhile(lambda piece: piece.lastgroup != "set", pieces[at:])
+        plain = [piece[0].strip() for piece in before if piece.lastgroup == "plain"]
         if (unit := _read(value, end, plain)) is not None:
             return value.rstrip().removesuffix(r"\cdot").rstrip(), unit
     return text, ""
@@ -199,7 +214,7 @@ def _read(value: str, end: str, plain: Sequence[str]) -> str | None:
     Args:
         value: What stands before.
         end: What may be a unit.
-        plain: Words and letters in it that are not set as text.
+        plain: Words and letters at its beginning that are not set as text.
     """
     if value.rstrip().endswith("/") or LONG_WORD.search(TYPE.sub("", value)):
         return None
@@ -246,7 +261,9 @@ def _words(text: str) -> tuple[str, ...]:
         elif name not in ("", "unit", "units"):
             # Masses are energies over the speed of light squared.
             last = "c" if name == "c" and sign < 0 else _name(name)
-            powers[last] = powers.get(last, 0) + sign * (int(raised) if raised else power)
+            for part, high in _COMPOSED.get(last, {last: 1}).items():
+                more = sign * high * (int(raised) if raised else power)
+                powers[part] = powers.get(part, 0) + more
             power = 1
     return tuple(
         name if power == 1 else f"{name}^{power}" for name, power in sorted(powers.items())

@@ -1,6 +1,6 @@
 """Judge pairs made afresh with our verifier and with math-verify; print tables of who errs where.
 
-    python evals/verifier/measure.py --seed 20261127 --out evals/verifier/measured.json
+    python evals/verifier/judge.py --out evals/verifier/judged.json
 
 Nothing was mended on what this prints: forms and pairs were written before the verifier saw them.
 """
@@ -24,6 +24,7 @@ from typing import Any
 from pairs import Pair, make
 
 from dots_mergekit.answers.equivalence import MathEquivalence
+from dots_mergekit.answers.extraction import extract_answer
 from dots_mergekit.answers.grading import grade
 
 __all__ = ["main"]
@@ -49,14 +50,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
             verifiers["math-verify"] = _math_verify()
         for name, verifier in verifiers.items():
             verifier(r"\boxed{1+x}", "x+1")  # starts what must be started
-            verdicts, seconds = _judge(pairs, verifier)
+            verdicts, seconds = _judge(pairs, verifier, lambda: time.process_time() + equal.spent)
             figures[name] = _figures(pairs, verdicts, seconds)
             errors += [
                 {"verifier": name, **vars(pair)}
                 for pair, verdict in zip(pairs, verdicts, strict=True)
                 if verdict != pair.is_right
             ]
-    print(_tables(figures, [name for name in verifiers]))
+    print(_tables(figures, list(verifiers)))
     if parsed.errors:
         lines = (json.dumps(error, ensure_ascii=False) for error in errors)
         parsed.errors.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
@@ -71,24 +72,29 @@ def _versions() -> dict[str, str]:
 
 
 def _math_verify() -> Verifier:
-    """As its README has it: the gold answer as LaTeX, the response with its defaults."""
+    """Give it the answer that we take out of a response: it knows boxes and dollars alone."""
     from math_verify import parse, verify
 
     logging.disable()
 
     def judge(response: str, gold: str) -> bool:
+        answer = extract_answer(response) or ""
         with contextlib.redirect_stderr(io.StringIO()):
-            return bool(verify(parse(gold if "$" in gold else f"${gold}$"), parse(response)))
+            first = parse(gold if "$" in gold else f"${gold}$")
+            return bool(verify(first, parse(rf"$\boxed{{{answer}}}$")))
 
     return judge
 
 
-def _judge(pairs: Iterable[Pair], verifier: Verifier) -> tuple[list[bool], list[float]]:
+def _judge(
+    pairs: Iterable[Pair], verifier: Verifier, clock: Callable[[], float]
+) -> tuple[list[bool], list[float]]:
+    """Give verdicts, and the processor time of each, that of other processes included."""
     verdicts, seconds = [], []
     for pair in pairs:
-        began = time.perf_counter()
+        began = clock()
         verdicts.append(verifier(pair.response, pair.gold))
-        seconds.append(time.perf_counter() - began)
+        seconds.append(clock() - began)
     return verdicts, seconds
 
 
@@ -125,7 +131,7 @@ def _tables(figures: dict[str, Any], names: Sequence[str]) -> str:
         lines.append(_row(figures, names, group))
     lines += [
         "",
-        "| | median, ms | 99th percentile, ms | worst, s |",
+        "| processor time | median, ms | 99th percentile, ms | worst, s |",
         "| --- | ---: | ---: | ---: |",
     ]
     for name in names:
