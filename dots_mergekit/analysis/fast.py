@@ -65,7 +65,7 @@ def look(
             *(several, n, CHUNK, room),
             *addresses(counter, products, counts, listed, numbers, scratch),
         )
-        return counts.sum(axis=1)
+        return np.sum(counts, axis=1, dtype=np.int64)
 
     counts = np.sum(together(work, chunks), axis=0)
     if numbers.max() > room:
@@ -110,7 +110,7 @@ def meet(
             *(several, n, CHUNK, CODES),
             *addresses(tables, counter, counts, scratch),
         )
-        return counts.sum(axis=1)
+        return np.sum(counts, axis=1, dtype=np.int64)
 
     counts = np.sum(together(work, -(-n // CHUNK)), axis=0)
     return dict(zip(pairs, counts, strict=True))
