@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dots_mergekit.analysis import fast
 from dots_mergekit.analysis.levels import CODES, LEVELS, Levels, patterns
 from dots_mergekit.analysis.magnitudes import Counted, Listed
 from dots_mergekit.analysis.passes import Room, Rooms, pieces, task_vector, widened
@@ -193,6 +194,8 @@ def _see(
 
     if not needed:
         return _Seen({}, {})
+    if not weighed and fast.can(base, *tuned):
+        return _Seen({}, fast.meet(base, tuned, levels))
     parts = rooms.run(work, base)
     # By their place, so that the order in which threads took the chunks leaves no trace.
     ordered = sorted(piece for _, listed in parts for piece in listed)

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dots_mergekit.analysis import fast
 from dots_mergekit.analysis.levels import UPPER, patterns
 from dots_mergekit.analysis.magnitudes import Counted, Listed
 from dots_mergekit.analysis.passes import Room, Rooms, pieces, task_vector, widened
@@ -55,6 +56,15 @@ def survey(base: Tensor, tuned: Sequence[Tensor], rooms: Rooms) -> Survey:
     others = itertools.combinations(range(1, len(tuned) + 1), 2)
     products = [*((0, i) for i in range(len(tuned) + 1)), *others]
     listing = [_can_be_listed(base, source) for source in tuned]
+    if all(listing) and fast.can(base, *tuned) and (quick := fast.look(base, tuned)):
+        sums, all_counts, lists = quick
+        return Survey(
+            dict(zip(products, sums, strict=True)),
+            tuple(
+                _all_magnitudes(n, found, [bits], apart=True)
+                for found, bits in zip(all_counts, lists, strict=True)
+            ),
+        )
 
     def work(chunks: Iterator[slice], room: Room) -> _Seen:
         counts = torch.zeros((len(tuned), UPPER), dtype=torch.int64, device=base.device)
@@ -84,7 +94,9 @@ def survey(base: Tensor, tuned: Sequence[Tensor], rooms: Rooms) -> Survey:
     return Survey(
         dict(zip(products, sums, strict=True)),
         tuple(
-            _all_magnitudes(n, counts[i], [one for seen in parts for one in seen.listed[i]])
+            _all_magnitudes(
+                n, counts[i], [one for seen in parts for one in seen.listed[i]], apart=n > _ALL
+            )
             if listing[i]
             else Counted(counts[i])
             for i in range(len(tuned))
@@ -92,9 +104,12 @@ def survey(base: Tensor, tuned: Sequence[Tensor], rooms: Rooms) -> Survey:
     )
 
 
-def _all_magnitudes(n: int, counts: NDArray[np.int64], lists: list[NDArray[np.int32]]) -> Listed:
+def _all_magnitudes(
+    n: int, counts: NDArray[np.int64], lists: list[NDArray[np.int32]], *, apart: bool
+) -> Listed:
+    """Put counts and lists together; if they lie `apart`, what is listed was counted, too."""
     listed = np.sort(np.concatenate(lists))
-    if n > _ALL:
+    if apart:
         counts = counts - np.bincount(listed >> 16, minlength=UPPER)
     return Listed(n, counts, listed)
 

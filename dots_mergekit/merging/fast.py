@@ -23,19 +23,29 @@ from dots_mergekit.merging.compiled import Loop, load
 from dots_mergekit.merging.pool import together
 from dots_mergekit.merging.reference import Step, Threshold
 
-__all__ = ["add", "can", "find_threshold", "stride"]
+__all__ = [
+    "BLOCK_BYTES",
+    "CHUNK",
+    "add",
+    "addresses",
+    "can",
+    "find_threshold",
+    "fit",
+    "place",
+    "stride",
+]
 
 SMALLEST = 1 << 16
 """Entries from which on machine code is worth loading: small models do without it."""
 
-_CHUNK = 1 << 17
+CHUNK = 1 << 17
 """Entries that a thread takes at once."""
 
 _KINDS = {torch.float16: 0, torch.bfloat16: 1, torch.float32: 2}
 """How the loops number the dtypes that they know."""
 
-_SCRATCH = 3 * 4 * 2048
-"""Bytes of a thread's own: three blocks of float32."""
+BLOCK_BYTES = 4 * 2048
+"""Bytes of a block of float32. A thread has some of its own."""
 
 _BIN_BITS = 13
 """A bracket has at most 2**13 bins."""
@@ -46,11 +56,14 @@ nothing."""
 
 
 def can(*tensors: Tensor) -> bool:
-    """Say whether these, of one size, are large enough and of the right kind, and code is there."""
-    return (
-        tensors[0].numel() >= SMALLEST
-        and all(t.device.type == "cpu" and t.dtype in _KINDS for t in tensors)
-        and _loops() is not None
+    """Say whether these, of one size, are fit for machine code, and it is there."""
+    return fit(*tensors) and _loops() is not None
+
+
+def fit(*tensors: Tensor) -> bool:
+    """Say whether these, of one size, are large enough for machine code and of the right kind."""
+    return tensors[0].numel() >= SMALLEST and all(
+        t.device.type == "cpu" and t.dtype in _KINDS for t in tensors
     )
 
 
@@ -75,8 +88,8 @@ def find_threshold(base: Tensor, tuned: Tensor, rank: int) -> Threshold | None:
     at = int(np.searchsorted(-at_least, -rank, side="right")) - 1
     # Of one bin, what is listed is larger than what is counted.
     of_bin = np.sort(listed[listed >> shift == at])
-    place = rank - int(at_least[at + 1])
-    offset = int(of_bin[-place]) if place <= len(of_bin) else at << shift
+    from_top = rank - int(at_least[at + 1])
+    offset = int(of_bin[-from_top]) if from_top <= len(of_bin) else at << shift
     kept = np.arange(-(-offset >> shift), len(seen.counts))
     squares = (
         seen.squares_above
@@ -113,19 +126,22 @@ def _look(base: Tensor, tuned: Tensor, low: int, high: int) -> _Seen:
     loops = _loops()
     assert loops is not None
     n, width = base.numel(), high - low
-    chunks, room = -(-n // _CHUNK), int(_CHUNK * _LISTED)
+    chunks, room = -(-n // CHUNK), int(CHUNK * _LISTED)
     shift = max(0, (width - 1).bit_length() - _BIN_BITS)
     counter, sums = np.zeros(1, np.int64), np.zeros((chunks, 2))
     numbers = np.zeros((chunks, 2), np.int64)
     listed = np.empty((chunks, room), np.uint32)
 
     def work() -> NDArray[np.int64]:
-        counts, scratch = np.zeros(((width - 1) >> shift) + 1, np.int64), np.empty(_SCRATCH, "u1")
+        counts, scratch = (
+            np.zeros(((width - 1) >> shift) + 1, np.int64),
+            np.empty(3 * BLOCK_BYTES, "u1"),
+        )
         loops["look"](
-            *_place(base),
-            *_place(tuned),
-            *(n, _CHUNK, low, width, shift, room),
-            *_addresses(counter, sums, numbers, counts, listed, scratch),
+            *place(base),
+            *place(tuned),
+            *(n, CHUNK, low, width, shift, room),
+            *addresses(counter, sums, numbers, counts, listed, scratch),
         )
         return counts
 
@@ -164,8 +180,8 @@ def add(base: Tensor, steps: Sequence[Step], out: Tensor) -> bool:
     loops = _loops()
     assert loops is not None
     n = base.numel()
-    chunks = -(-n // _CHUNK)
-    places = np.array([_place(step.source) for step in steps])
+    chunks = -(-n // CHUNK)
+    places = np.array([place(step.source) for step in steps])
     numbers = np.array(
         # Nothing is below a negative ceiling.
         [(step.coefficient, -1.0 if step.ceiling is None else step.ceiling) for step in steps],
@@ -174,24 +190,25 @@ def add(base: Tensor, steps: Sequence[Step], out: Tensor) -> bool:
     counter, beyond = np.zeros(1, np.int64), np.zeros(chunks, np.int64)
 
     def work() -> None:
-        scratch = np.empty(_SCRATCH, "u1")
+        scratch = np.empty(3 * BLOCK_BYTES, "u1")
         loops["merge"](
-            *_place(base),
-            *_place(out),
-            *(n, _CHUNK, places.ctypes.data, len(steps)),
-            *_addresses(numbers, counter, beyond, scratch),
+            *place(base),
+            *place(out),
+            *(n, CHUNK, places.ctypes.data, len(steps)),
+            *addresses(numbers, counter, beyond, scratch),
         )
 
     together(work, chunks)
     return not beyond.any()
 
 
-def _place(tensor: Tensor) -> tuple[int, int]:
+def place(tensor: Tensor) -> tuple[int, int]:
     """Address and dtype, as the loops know them."""
     return tensor.data_ptr(), _KINDS[tensor.dtype]
 
 
-def _addresses(*arrays: NDArray[Any]) -> tuple[int, ...]:
+def addresses(*arrays: NDArray[Any]) -> tuple[int, ...]:
+    """The addresses of arrays, which whoever calls a loop holds until it is over."""
     return tuple(array.ctypes.data for array in arrays)
 
 

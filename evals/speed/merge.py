@@ -1,12 +1,13 @@
 """How fast `dots` merges, beside mergekit's other methods and a plain copy, in one run.
 
-    python evals/speed/merge.py                    the kernel, then whole merges of 0.6B checkpoints
+    python evals/speed/merge.py                    the kernel, merges of 0.6B, a live model
     python evals/speed/merge.py --only kernel
-    python evals/speed/merge.py --size 1.5b        larger checkpoints
+    python evals/speed/merge.py --only merges --size 1.5b --methods task_arithmetic dots
     python evals/speed/merge.py --only kernel --device cuda
 
-Prints Markdown with the versions and the machine. Times are wall-clock seconds, the best of
-`--repeat` runs; what compares across machines is their ratio.
+Prints Markdown with the versions and the machine. Times are wall-clock seconds; those of whole
+merges are the medians of `--repeat` runs in turns, those of the kernel the best of as many. What
+compares across machines is their ratio.
 """
 
 from __future__ import annotations
@@ -15,13 +16,16 @@ import argparse
 import contextlib
 import ctypes
 import datetime
+import math
 import os
 import platform
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+import types
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -31,10 +35,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dots_mergekit.merging import reference
 from dots_mergekit.merging.kernel import Selection, combine, select
+from dots_mergekit.merging.reference import Step, float_below
 
-ENTRIES = 136_000_000
-"""About the embedding matrix of a 0.5B Qwen2, the largest tensor of a small model."""
+ENTRIES = [1 << 20, 4_358_144, 136_000_000]
+"""The least that two threads are worth; a matrix, and the embedding of a 0.5B Qwen2."""
 
 SHAPES: dict[str, dict[str, Any]] = {
     "0.6b": {
@@ -63,6 +69,9 @@ METHODS: dict[str, dict[str, float]] = {
     "ties": {"density": 0.3},
     "della_linear": {"density": 0.3},
 }
+SLOW = {"dare_linear", "ties", "della_linear"}
+"""Methods that run once."""
+
 MIB = 1 << 20
 
 
@@ -72,20 +81,33 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--size", choices=SHAPES, default="0.6b", help="checkpoints to merge")
-    parser.add_argument("--only", choices=["kernel", "merges"], help="one half of it")
-    parser.add_argument("--device", default="cpu", help="where the kernel runs")
-    parser.add_argument("--entries", type=int, default=ENTRIES, help="size of the kernel's tensor")
-    parser.add_argument("--repeat", type=int, default=3, help="runs of each; the best one counts")
     parser.add_argument(
-        "--folder", type=Path, help="where to make the checkpoints (default: a temporary folder)"
+        "--only", choices=["kernel", "rows", "merges", "live"], help="one part of it"
+    )
+    parser.add_argument("--device", default="cpu", help="where the kernel runs")
+    parser.add_argument("--entries", type=int, nargs="+", default=ENTRIES, help="sizes of tensors")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--repeat", type=int, default=5, help="runs of each")
+    parser.add_argument(
+        "--folder", type=Path, help="where checkpoints are, or go (default: a temporary folder)"
     )
     arguments = parser.parse_args()
+    if arguments.only == "rows":
+        print_kernel("without AVX-512", arguments.entries, arguments.device, arguments.repeat)
+        return 0
     describe_machine()
-    if arguments.only != "merges":
+    if arguments.only in (None, "kernel"):
         time_kernel(arguments.entries, arguments.device, arguments.repeat)
     if arguments.only != "kernel":
-        with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
-            time_merges(Path(folder), arguments.size, arguments.repeat)
+        with contextlib.ExitStack() as stack:
+            folder = arguments.folder
+            if folder is None:
+                folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            billions = write_checkpoints(folder, arguments.size)
+            if arguments.only != "live":
+                time_merges(folder, billions, arguments.methods, arguments.repeat)
+            if arguments.only != "merges":
+                time_live(folder, billions, arguments.repeat)
     return 0
 
 
@@ -97,7 +119,7 @@ def describe_machine() -> None:
             processor = line.split(":")[1].strip()
             break
     versions = []
-    for package in ("dots-mergekit", "mergekit", "torch", "transformers"):
+    for package in ("dots-mergekit", "mergekit", "torch", "numba", "transformers"):
         try:
             versions.append(f"{package} {version(package)}")
         except PackageNotFoundError:
@@ -148,49 +170,69 @@ def best(work: Callable[[], object], repeat: int, device: str) -> float:
     return min(seconds[1:])
 
 
-def time_kernel(entries: int, device: str, repeat: int) -> None:
-    """Print times of select and combine as multiples of copying their inputs once."""
-    base, sft, rlvr = made(entries, device)
-    selections = [select(base, source, 0.3) for source in (sft, rlvr)]
-    print(f"\n### The kernel on a tensor of {entries / 1e6:.0f} M bfloat16 entries ({device})\n")
-    print("| threads | what | s | copies to new memory | copies in place |")
-    print("|---|---|---|---|---|")
-    for threads in sorted({1, torch.get_num_threads()}) if device == "cpu" else [1]:
-        if device == "cpu":
+WITHOUT_AVX512 = {
+    "NUMBA_CPU_NAME": "x86-64-v3",
+    "NUMBA_CPU_FEATURES": "+avx,+avx2,+fma,+f16c,+bmi,+bmi2,+popcnt,+lzcnt,+movbe,+sse4.2",
+}
+"""What the machine code is made for, in place of this processor."""
+
+
+def time_kernel(entries: Sequence[int], device: str, repeat: int) -> None:
+    """Print times of select and combine, beside copies and the reference, for each kind of code."""
+    print(f"\n### The kernel on tensors of bfloat16 ({device}), ns for an entry\n")
+    print("| code | M entries | threads | what | ns | of the copy in place | reference, ns |")
+    print("|---|---|---|---|---|---|---|", flush=True)
+    print_kernel("this processor" if device == "cpu" else "torch", entries, device, repeat)
+    if device == "cpu" and platform.machine() == "x86_64":
+        subprocess.run(
+            [sys.executable, __file__, "--only", "rows", "--repeat", str(repeat), "--entries"]
+            + [str(n) for n in entries],
+            check=True,
+            env={**os.environ, **WITHOUT_AVX512},
+        )
+    if device == "cpu":
+        base, sft, rlvr = made(entries[-1], device)
+        report_memory(base, [sft, rlvr], [select(base, source, 0.3) for source in (sft, rlvr)])
+
+
+def print_kernel(code: str, entries: Sequence[int], device: str, repeat: int) -> None:
+    """Print the rows of one kind of code."""
+    own = torch.get_num_threads()
+    for n in entries:
+        base, sft, rlvr = made(n, device)
+        selections = [select(base, source, 0.3) for source in (sft, rlvr)]
+        out, rank = torch.empty_like(base), math.floor(0.3 * n)
+        steps = [
+            Step(source, float_below(found.threshold, torch.float32), 1.3 * found.scale)
+            for source, found in zip((sft, rlvr), selections, strict=True)
+        ]
+        selecting = ((base, sft), (base, rlvr))
+        work: dict[str, tuple[Callable[[], object], Callable[[], object], Sequence[Tensor]]] = {
+            f"select, {name} τ": (
+                partial(select, *pair, 0.3),
+                partial(reference.find_threshold, *pair, rank),
+                pair,
+            )
+            for name, pair in zip(("continuous", "tied"), selecting, strict=True)
+        }
+        work["combine, 2 sources"] = (
+            partial(combine, base, [sft, rlvr], selections, [1.0, 1.3], out=out),
+            partial(reference.add, base, steps, out),
+            (base, sft, rlvr),
+        )
+        for threads in sorted({1, own}) if device == "cpu" else [1]:
             torch.set_num_threads(threads)
-
-        def timed(work: Callable[[], object]) -> float:
-            return best(work, repeat, device)
-
-        for inputs, rows in (
-            (
-                (base, sft),
-                {
-                    "select, continuous τ": lambda: select(base, sft, 0.3),
-                    "select, tied τ": lambda: select(base, rlvr, 0.3),
-                },
-            ),
-            (
-                (base, sft, rlvr),
-                {"combine, 2 sources": lambda: combine(base, [sft, rlvr], selections, [1.0, 1.3])},
-            ),
-        ):
-            new = timed(partial(copy_to_new_memory, inputs))
-            place = timed(partial(copy_in_place, inputs, torch.empty_like(base)))
-            copies = {f"copy {len(inputs)} inputs to new memory": new}
-            for name, seconds in (copies | {name: timed(rows[name]) for name in rows}).items():
+            for what, (ours, theirs, inputs) in work.items():
+                seconds, slow, copied = (
+                    best(one, repeat, device)
+                    for one in (ours, theirs, partial(copy_in_place, inputs, out))
+                )
                 print(
-                    f"| {threads} | {name} | {seconds:.4f} "
-                    f"| {seconds / new:.2f} | {seconds / place:.2f} |",
+                    f"| {code} | {n / 1e6:.0f} | {threads} | {what} | {seconds / n * 1e9:.2f} "
+                    f"| {seconds / copied:.1f} | {slow / n * 1e9:.2f} |",
                     flush=True,
                 )
-    if device == "cpu":
-        report_memory(base, [sft, rlvr], selections)
-
-
-def copy_to_new_memory(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Copy each tensor once, as a merge does whose result is new."""
-    return [tensor.clone() for tensor in tensors]
+        torch.set_num_threads(own)
 
 
 def copy_in_place(tensors: Sequence[Tensor], into: Tensor) -> None:
@@ -229,7 +271,10 @@ def peak_mib(process: int | str = "self") -> float:
 
 
 def write_checkpoints(folder: Path, size: str) -> float:
-    """Write base, SFT-like and RLVR-like checkpoints of a Qwen2; billions of parameters."""
+    """Write base, SFT-like and RLVR-like checkpoints of a Qwen2, unless they are there already.
+
+    Gives the billions of parameters.
+    """
     from safetensors.torch import save_file
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
@@ -237,6 +282,9 @@ def write_checkpoints(folder: Path, size: str) -> float:
     with torch.device("meta"):
         parameters = dict(Qwen2ForCausalLM(config).named_parameters())
     generator = torch.Generator().manual_seed(0)
+    billions = sum(p.numel() for p in parameters.values()) / 1e9
+    if all((folder / kind / "model.safetensors").exists() for kind in ("base", "sft", "rlvr")):
+        return billions
     tensors: dict[str, dict[str, Tensor]] = {"base": {}, "sft": {}, "rlvr": {}}
     for name, parameter in parameters.items():
         for kind, tensor in zip(tensors, synthetic(parameter.shape, generator), strict=True):
@@ -244,7 +292,7 @@ def write_checkpoints(folder: Path, size: str) -> float:
     for kind, contents in tensors.items():
         config.save_pretrained(folder / kind)
         save_file(contents, folder / kind / "model.safetensors", {"format": "pt"})
-    return sum(p.numel() for p in parameters.values()) / 1e9
+    return billions
 
 
 def recipe(folder: Path, method: str) -> Path:
@@ -302,37 +350,85 @@ with open(out, "wb") as target:
 """Reads every input once and writes one output, in a process of its own."""
 
 
-def time_merges(folder: Path, size: str, repeat: int) -> None:
+def time_merges(folder: Path, billions: float, methods: Sequence[str], repeat: int) -> None:
     """Print time and peak memory of each method's `mergekit-yaml` process."""
-    billions = write_checkpoints(folder, size)
     weights = [folder / kind / "model.safetensors" for kind in ("base", "sft", "rlvr")]
     mergekit = Path(sys.executable).with_name("mergekit-yaml")
     out = folder / "out"
     commands: dict[str, list[str | os.PathLike[str]]] = {
         "copy (read 3, write 1)": [sys.executable, "-c", COPY, *weights, folder / "copy"],
-        **{method: [mergekit, recipe(folder, method), out, "--quiet"] for method in METHODS},
+        **{method: [mergekit, recipe(folder, method), out, "--quiet"] for method in methods},
     }
     measured: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
     run(commands["copy (read 3, write 1)"])  # from here on every input is in the page cache
-    for _ in range(repeat):  # in turns, so that a slow spell of the machine hits all alike
+    for number in range(repeat):  # in turns, so that a slow spell of the machine hits all alike
         for name, command in commands.items():
+            if number and name in SLOW:
+                continue
             measured[name].append(run(command))
             print(f"{name}: {measured[name][-1][0]:.1f} s", file=sys.stderr, flush=True)
             shutil.rmtree(out, ignore_errors=True)
+    (folder / "copy").unlink()
     start_up, _ = run([mergekit, "--help"])
-    reference = min(seconds for seconds, _ in measured["task_arithmetic"])
+    usual = statistics.median(seconds for seconds, _ in measured["task_arithmetic"])
     print(f"\n### `mergekit-yaml` on 3 checkpoints of {billions:.2f} B bfloat16 parameters\n")
-    print("| method | s (best) | s (worst) | of task_arithmetic | peak MiB |")
-    print("|---|---|---|---|---|")
+    print("| method | runs | s (median) | s (best) | s (worst) | of task_arithmetic | peak MiB |")
+    print("|---|---|---|---|---|---|---|")
     for name, runs in measured.items():
-        seconds = min(run[0] for run in runs)
+        seconds = [run[0] for run in runs]
+        median = statistics.median(seconds)
         print(
-            f"| {name} | {seconds:.1f} | {max(run[0] for run in runs):.1f} | "
-            f"{seconds / reference:.2f} | {max(run[1] for run in runs):.0f} |"
+            f"| {name} | {len(runs)} | {median:.1f} | {min(seconds):.1f} | {max(seconds):.1f} | "
+            f"{median / usual:.2f} | {max(run[1] for run in runs):.0f} |"
         )
     print(
         f"\n`mergekit-yaml --help` alone, which imports all that a merge needs: {start_up:.1f} s."
     )
+
+
+def time_live(folder: Path, billions: float, repeat: int) -> None:
+    """Print what it takes to open a live model, and to give it another λ."""
+    from transformers import AutoModelForCausalLM
+
+    from dots_mergekit import Recipe
+    from dots_mergekit.backends.huggingface import LiveModel
+    from dots_mergekit.recipe.mergekit import write_merge
+
+    merge = Recipe.load(recipe(folder, "dots"))
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory(dir=folder) as merged:
+        write_merge(merge, merged)
+        model = AutoModelForCausalLM.from_pretrained(merged, dtype="auto")
+    written = time.perf_counter()
+    live = LiveModel(merge, types.SimpleNamespace(model=model))  # all it asks of lm-eval's model
+    opened = time.perf_counter()
+    seconds = []
+    for number in range(1, repeat + 1):
+        other = merge.with_weights(dict.fromkeys(merge.weights(), number / 8))
+        before = time.perf_counter()
+        live.use(other)
+        seconds.append(time.perf_counter() - before)
+    copied = best(partial(copy_inputs, folder), repeat, "cpu")
+    print(f"\n### A live Hugging Face model of {billions:.2f} B parameters\n")
+    print("| what | s |\n|---|---|")
+    print(f"| merging on disk, and loading what was merged | {written - start:.1f} |")
+    print(f"| opening: selections, and comparison with what was merged | {opened - written:.1f} |")
+    print(f"| another λ (median of {repeat}) | {statistics.median(seconds):.2f} |")
+    print(f"| copying the three inputs once, in place | {copied:.2f} |")
+
+
+def copy_inputs(folder: Path) -> None:
+    """Copy each tensor of the three checkpoints, from the mapped file into memory that is there."""
+    from safetensors import safe_open
+
+    into = torch.empty(0, dtype=torch.bfloat16)
+    for kind in ("base", "sft", "rlvr"):
+        with safe_open(folder / kind / "model.safetensors", "pt") as file:
+            for name in file.keys():  # noqa: SIM118  # it is no dict
+                tensor = file.get_tensor(name).view(-1)
+                if into.numel() < tensor.numel():
+                    into = torch.empty_like(tensor)
+                into[: tensor.numel()].copy_(tensor)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -11,11 +12,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dots_mergekit.analysis.fast import can
 from dots_mergekit.analysis.levels import DENSITIES
 from dots_mergekit.analysis.statistics import Sums, measure
 from dots_mergekit.errors import NonFiniteError
+from dots_mergekit.merging import fast
 
 Array = NDArray[np.float64]
+
+
+@pytest.fixture(scope="module", params=["torch", "machine code"], autouse=True)
+def way(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The way that all tensors go that can go it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fast, "SMALLEST", 0 if request.param == "machine code" else 1 << 62)
+        assert can(torch.zeros(3)) == (request.param == "machine code")
+        yield
 
 
 def widened(tensor: Tensor) -> Array:

@@ -49,7 +49,7 @@ def threads() -> Iterator[int]:
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks so small that a short tensor has many."""
     monkeypatch.setattr(chunks, "_CHUNK", {"cpu": 5, "cuda": 5})
-    monkeypatch.setattr(fast, "_CHUNK", 5)
+    monkeypatch.setattr(fast, "CHUNK", 5)
 
 
 def test_a_four_by_four_tensor_by_hand() -> None:

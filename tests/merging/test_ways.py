@@ -85,7 +85,7 @@ def chunk(request: pytest.FixtureRequest) -> Iterator[int]:
     """Entries that a thread takes at once: few, so that short tensors have many chunks, or many."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(chunks, "_CHUNK", {"cpu": request.param, "cuda": request.param})
-        patch.setattr(fast, "_CHUNK", request.param)
+        patch.setattr(fast, "CHUNK", request.param)
         yield request.param
 
 
