@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import random
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,12 @@ _BOOTSTRAP = 1000
 
 
 def score(
-    lm: Any, scored: ScoredTask, *, seed: int, limit: int | None, batch_size: int
+    lm: Any,
+    scored: ScoredTask,
+    *,
+    seed: int,
+    limit: int | None,
+    answered: Callable[[float], None],
 ) -> dict[str, Any]:
     """Run a task; give lm-eval's results, samples included.
 
@@ -34,7 +40,7 @@ def score(
         scored: The task.
         seed: Of sampled responses.
         limit: Only the first questions; all if None.
-        batch_size: What `lm` was opened with, for the record.
+        answered: Is told now and then which share of the questions, of 1, is answered.
     """
     import lm_eval
     import torch
@@ -47,6 +53,14 @@ def score(
     torch.manual_seed(seed)
     started = time.time()
     lm.take_counts()  # of what was asked before
+    requests = 0
+
+    def count(more: int) -> None:
+        nonlocal requests
+        requests += more
+        answered(min(1.0, requests / sum(one.repeats or 1 for one in task.instances)))
+
+    lm.on_answers = count
     with mute():
         results: dict[str, Any] = lm_eval.evaluate(
             lm=lm,
@@ -61,11 +75,7 @@ def score(
         **results,
         "generated_tokens": generated,
         "config": {
-            "model": "hf",
-            "model_num_parameters": lm.model.num_parameters(),
-            "model_dtype": str(lm.model.dtype),
-            "batch_size": batch_size,
-            "device": str(lm.device),
+            **lm.describe(),
             "limit": limit,
             "bootstrap_iters": _BOOTSTRAP,
             **_SEEDS,
