@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -175,3 +178,20 @@ def test_a_checkpoint_without_safetensors_files_is_refused(
     assert "the model x has no safetensors files" in message
     state, message = worker.dots_load(str(tmp_path / "none"), "the model x")
     assert state == "refused" and message.startswith("the model x cannot be loaded: ")
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs Linux")
+def test_a_worker_ends_with_the_process_that_started_its_engine() -> None:
+    program = (
+        "import sys, time; from dots_mergekit.backends.vllm.worker import WeightSwapper\n"
+        "print(*WeightSwapper().dots_follow(sys.argv[1]), flush=True); time.sleep(600)"
+    )
+    driver = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    command = [sys.executable, "-c", program, str(driver.pid)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as worker:
+        assert worker.stdout is not None
+        assert worker.stdout.readline().startswith("fine")
+        assert worker.poll() is None
+        driver.kill()
+        driver.communicate()
+        assert worker.wait(60) == 1

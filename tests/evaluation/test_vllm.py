@@ -194,6 +194,17 @@ def test_an_engine_that_dies_costs_the_answers_in_flight_alone(
     assert sum(a != b for a, b in zip(one, two, strict=True)) <= 0.2 * len(two)
 
 
+def running() -> dict[int, int]:
+    """Every process that runs, with its parent."""
+    found = {}
+    for status in Path("/proc").glob("[0-9]*/status"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
+            if not lines["State"].strip().startswith("Z"):
+                found[int(lines["Pid"])] = int(lines["PPid"])
+    return found
+
+
 def test_a_killed_evaluation_goes_on_and_ends_with_the_same_table(
     scored: Scored, tmp_path: Path
 ) -> None:
@@ -206,9 +217,14 @@ def test_a_killed_evaluation_goes_on_and_ends_with_the_same_table(
     process = subprocess.Popen(program, stderr=subprocess.PIPE, text=True)
     while len(list(out.glob("*/results_*"))) < 2 and process.poll() is None:
         time.sleep(0.02)
+    assert process.poll() is None
+    started = [pid for pid, parent in running().items() if parent == process.pid]
     process.kill()
     process.communicate()
-    assert process.returncode == -signal.SIGKILL
+    deadline = time.monotonic() + 60
+    while {*started} & {*running()} and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert started and not {*started} & {*running()}, "it left its engine behind"
     assert not (out / "table.md").exists()
     kept = {path: path.read_bytes() for path in out.glob("*/results_*")}
     assert 2 <= len(kept) < 2 * len(TASKS)

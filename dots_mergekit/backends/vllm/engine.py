@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -131,6 +132,7 @@ class Engine:
                 "and at `backend_args`"
             ) from error
         self._stopped = False
+        self._ask("dots_follow", str(os.getpid()))
 
     def stop(self) -> None:
         """End it; `start` starts it again."""

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import functools
 import json
+import os
+import select
+import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -51,6 +54,24 @@ class WeightSwapper:
     device: torch.device
     _dots_loader: _Loader | None = None
     _dots_merge: LiveMerge | None = None
+
+    def dots_follow(self, pid: str) -> _Answer:
+        """End this process when another one ends, however that comes about.
+
+        Nobody else would: the engine of a process that was killed keeps its memory for ever.
+
+        Args:
+            pid: Of the process that started the engine.
+        """
+        if hasattr(os, "pidfd_open"):  # on Linux
+            ended = os.pidfd_open(int(pid))
+
+            def follow() -> None:
+                select.select([ended], [], [])
+                os._exit(1)
+
+            threading.Thread(target=follow, daemon=True).start()
+        return FINE, ""
 
     def dots_load(self, folder: str, called: str) -> _Answer:
         """Load a checkpoint, and compare a part of it with what is there then.
