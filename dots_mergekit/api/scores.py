@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dots_mergekit.api.given import PathLike, listed, load_recipe
+from dots_mergekit.errors import DotsError
 from dots_mergekit.logs import calm
 from dots_mergekit.progress import Progress, shown
 from dots_mergekit.threads import computing
@@ -82,10 +83,11 @@ def evaluate(
         recipes = tuple(load_recipe(one) for one in listed(recipe))
         from dots_mergekit.analysis.norms import norms
         from dots_mergekit.api.baselines import searched, tuner, words
-        from dots_mergekit.errors import DotsError
         from dots_mergekit.evaluation.evaluate import Evaluation
         from dots_mergekit.evaluation.evaluate import evaluate as run
 
+        runs: dict[str, Any] = {"backend": backend, "backend_args": backend_args}
+        runs |= {"batch_size": batch_size, "device": device}
         evaluation = Evaluation(
             tasks=tuple(tasks),
             recipes=recipes,
@@ -96,10 +98,7 @@ def evaluate(
             limit=limit,
             out=Path(out),
             include_path=tuple(os.fspath(one) for one in listed(include_path)),
-            backend=backend,
-            backend_args=backend_args,
-            batch_size=batch_size,
-            device=device,
+            **runs,
             force=force,
             training=training_hours,
         )

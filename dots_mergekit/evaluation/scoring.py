@@ -53,14 +53,7 @@ def score(
     torch.manual_seed(seed)
     started = time.time()
     lm.take_counts()  # of what was asked before
-    requests = 0
-
-    def count(more: int) -> None:
-        nonlocal requests
-        requests += more
-        answered(min(1.0, requests / sum(one.repeats or 1 for one in task.instances)))
-
-    lm.on_answers = count
+    lm.on_answers = _shares(scored, answered)
     with mute():
         results: dict[str, Any] = lm_eval.evaluate(
             lm=lm,
@@ -87,6 +80,19 @@ def score(
         "transformers_version": transformers.__version__,
         "lm_eval_version": importlib.metadata.version("lm_eval"),
     }
+
+
+def _shares(scored: ScoredTask, answered: Callable[[float], None]) -> Callable[[int], None]:
+    """Make shares of the questions of answers to requests, of which a question may have several."""
+    count = 0
+
+    def add(more: int) -> None:
+        nonlocal count
+        count += more
+        requests = sum(one.repeats or 1 for one in scored.task.instances)
+        answered(min(1.0, count / requests))
+
+    return add
 
 
 def mean_score(results: dict[str, Any], scored: ScoredTask) -> float:
