@@ -87,7 +87,7 @@ def evaluate(
         from dots_mergekit.evaluation.evaluate import evaluate as run
 
         runs: dict[str, Any] = {"backend": backend, "backend_args": backend_args}
-        runs |= {"batch_size": batch_size, "device": device}
+        runs |= {"batch_size": batch_size, "device": device, "force": force}
         evaluation = Evaluation(
             tasks=tuple(tasks),
             recipes=recipes,
@@ -99,7 +99,6 @@ def evaluate(
             out=Path(out),
             include_path=tuple(os.fspath(one) for one in listed(include_path)),
             **runs,
-            force=force,
             training=training_hours,
         )
         if tune_baselines and not evaluation.baselines:
