@@ -82,9 +82,10 @@ class Sample:
         """Note the values of those entries that come from this tensor."""
         if number in self.numbers:
             mine = (self._origin[0] == number).nonzero().squeeze(1)
-            _, row, column = self._origin[:, mine]
+            # A checkpoint's tensors are mapped to its files, wherever the engine computes.
+            _, row, column = self._origin[:, mine].to(merged.device)
             values = merged.reshape(matrix_shape(merged.shape))[row, column]
-            self._expected[mine] = values.to(self._expected.dtype)
+            self._expected[mine] = values.to(self._expected)
 
     def holds(self) -> bool:
         """Whether the engine has what was merged."""
