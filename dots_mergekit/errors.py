@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["DotsError", "EngineError", "NonFiniteError", "RecipeError"]
+__all__ = ["DEATHS", "DotsError", "EngineError", "NonFiniteError", "RecipeError"]
 
 
 class DotsError(Exception):
@@ -27,6 +27,10 @@ class EngineError(DotsError):
     """
 
     exit_code = 1
+
+
+DEATHS = 3
+"""After so many of them in a row, nobody asks for another engine."""
 
 
 class NonFiniteError(DotsError):

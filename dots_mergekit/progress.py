@@ -24,6 +24,9 @@ class Progress(Protocol):
     def advance(self, result: str) -> None:
         """One step of the stage is done."""
 
+    def status(self, message: str) -> None:
+        """A long step has come so far."""
+
     def note(self, message: str) -> None:
         """Something worth reading happened."""
 
@@ -35,6 +38,9 @@ class Silent:
         """Show nothing."""
 
     def advance(self, result: str) -> None:
+        """Show nothing."""
+
+    def status(self, message: str) -> None:
         """Show nothing."""
 
     def note(self, message: str) -> None:
@@ -77,6 +83,10 @@ class Bars:
         if self._verbose:
             self._bar.write(result, file=sys.stderr)
 
+    def status(self, message: str) -> None:
+        """Show it beside the bar."""
+        self._bar.set_postfix_str(message)
+
     def note(self, message: str) -> None:
         """Print a line without tearing the bar."""
         from tqdm.auto import tqdm
@@ -103,6 +113,7 @@ class Lines:
         self._verbose = verbose
         self._stage, self._total, self._done = "", 0, 0
         self._shown = 0.0
+        self._stream = sys.stderr  # now: what libraries print is kept off it while they work
 
     def __enter__(self) -> Lines:
         return self
@@ -123,6 +134,11 @@ class Lines:
         if tenth or self._verbose or time.monotonic() - self._shown >= _SECONDS:
             self._show(f"{self._stage} {self._done}/{self._total}: {result}")
 
+    def status(self, message: str) -> None:
+        """Show it if the last line is long ago."""
+        if time.monotonic() - self._shown >= _SECONDS:
+            self._show(f"{self._stage} {self._done}/{self._total}: {message}")
+
     def note(self, message: str) -> None:
         """Show a line."""
         self._show(f"note: {message}")
@@ -133,7 +149,7 @@ class Lines:
     def _show(self, line: str) -> None:
         self._shown = time.monotonic()
         with contextlib.suppress(OSError):  # no work ends because nobody can read of it
-            print(line, file=sys.stderr, flush=True)
+            print(line, file=self._stream, flush=True)
 
 
 def on_stderr(*, verbose: bool = False) -> Bars | Lines:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
-__all__ = ["SMALL", "Fused", "Runner", "fingerprints", "fresh_engine"]
+__all__ = ["SMALL", "Fused", "Reference", "Runner", "fingerprints", "fresh_engine"]
 
 SMALL = {"enforce_eager": True, "max_model_len": 256, "kv_cache_memory_bytes": 1 << 27}
 """What an engine of the example's size needs, where a CPU build runs it."""
@@ -28,6 +28,35 @@ def fresh_engine(folder: Path, **options: Any) -> Iterator[Any]:
         yield lm
     finally:
         lm.close()
+
+
+class Reference:
+    """Engines in which vLLM loads folder after folder by itself: nothing of ours takes part.
+
+    One for each configuration, because a start takes half a minute.
+    """
+
+    def __init__(self) -> None:
+        self._stack = contextlib.ExitStack()
+        self._engines: dict[str, Any] = {}
+
+    def __enter__(self) -> Reference:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def holding(self, folder: Path, **options: Any) -> Any:
+        """Give an engine with the weights in a folder."""
+        kind = (folder / "config.json").read_text() + str(options)
+        if kind not in self._engines:
+            self._engines[kind] = self._stack.enter_context(fresh_engine(folder, **options))
+            return self._engines[kind]
+        lm = self._engines[kind]
+        place = {"weights_path": str(folder)}
+        lm.ask(lambda llm: llm.collective_rpc("reload_weights", kwargs=place))
+        assert lm.ask(lambda llm: llm.reset_prefix_cache())
+        return lm
 
 
 def fingerprints(lm: Any) -> list[dict[str, int]]:

@@ -22,6 +22,7 @@ class Seen:
     def __init__(self, patience: int | None = None) -> None:
         self.results: list[str] = []
         self.notes: list[str] = []
+        self.states: list[str] = []
         self.done = 0
         self.patience = patience
 
@@ -32,6 +33,9 @@ class Seen:
         self.results.append(result)
         if len(self.results) == self.patience:
             raise KeyboardInterrupt
+
+    def status(self, message: str) -> None:
+        self.states.append(message)
 
     def note(self, message: str) -> None:
         self.notes.append(message)

@@ -43,6 +43,9 @@ class Heard:
     def advance(self, result: str) -> None:
         pass
 
+    def status(self, message: str) -> None:
+        pass
+
     def note(self, message: str) -> None:
         self.notes.append(message)
 

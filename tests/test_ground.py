@@ -137,10 +137,12 @@ def test_bars_show_stages_results_and_notes(monkeypatch: pytest.MonkeyPatch) -> 
     with Bars(verbose=True) as bars:
         bars.begin("search", 3, 1)
         bars.advance("trial 2: consistency 0.9")
+        bars.status("half of trial 3")
         bars.note("look here")
         bars.begin("confirmation", 1, 0)
     shown = screen.getvalue()
-    for part in ("search", "2/3", "trial 2: consistency 0.9", "note: look here", "confirmation"):
+    parts = ("search", "2/3", "trial 2: consistency 0.9", "half of trial 3", "note: look here")
+    for part in (*parts, "confirmation"):
         assert part in shown
 
 
@@ -209,6 +211,25 @@ def test_a_log_gets_a_line_when_there_was_none_for_long(monkeypatch: pytest.Monk
     times = iter(range(0, 10_000, 12))
     monkeypatch.setattr("dots_mergekit.progress.time.monotonic", lambda: float(next(times)))
     assert len(lines(200)) > 60
+
+
+def test_a_log_hears_of_a_long_step_when_there_was_no_line_for_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also while what libraries print is kept off it."""
+    now, log = [0.0], io.StringIO()
+    monkeypatch.setattr("dots_mergekit.progress.time.monotonic", lambda: now[0])
+    monkeypatch.setattr(sys, "stderr", log)
+    progress = Lines()
+    progress.begin("scoring", 2, 0)
+    with mute():
+        for now[0] in (10.0, 40.0, 50.0, 80.0):
+            progress.status(f"{now[0]:.0f} s")
+    assert log.getvalue().splitlines() == [
+        "scoring: 0 of 2 done",
+        "scoring 0/2: 40 s",
+        "scoring 0/2: 80 s",
+    ]
 
 
 def test_no_work_ends_because_its_log_is_full(monkeypatch: pytest.MonkeyPatch) -> None:

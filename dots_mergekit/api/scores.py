@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dots_mergekit.api.given import PathLike, listed, load_recipe
+from dots_mergekit.errors import DotsError
 from dots_mergekit.logs import calm
 from dots_mergekit.progress import Progress, shown
 from dots_mergekit.threads import computing
@@ -31,6 +32,8 @@ def evaluate(
     limit: int | None = None,
     out: PathLike = "results",
     include_path: PathLike | Sequence[PathLike] = (),
+    backend: str = "hf",
+    backend_args: Mapping[str, Any] | None = None,
     batch_size: int = 64,
     device: str | None = None,
     force: bool = False,
@@ -57,8 +60,11 @@ def evaluate(
         limit: Only the first questions of each task.
         out: The results folder.
         include_path: Folders of task files. They may bring code, and it is run.
-        batch_size: Responses generated side by side; another one changes a few answers.
-        device: Where models compute; a GPU if there is one, if None.
+        backend: What runs the models: a name of `dots_mergekit.backends.BACKENDS`. Results of
+            each are kept apart.
+        backend_args: Of `vllm`: options of lm-eval's vLLM model and of vLLM itself.
+        batch_size: Of `hf`: responses generated side by side; another one changes a few answers.
+        device: Of `hf`: where models compute; a GPU if there is one, if None.
         force: Score again what was scored already.
         training_hours: What training the sources took, on one machine or GPU, to say what share of
             it the search took.
@@ -71,15 +77,17 @@ def evaluate(
 
     Raises:
         DotsError: A mistake in what was given, named before a model is loaded.
+        EngineError: What runs the models failed three times in a row.
     """
     with shown(progress, verbose=verbose) as told, computing(threads):
         recipes = tuple(load_recipe(one) for one in listed(recipe))
         from dots_mergekit.analysis.norms import norms
         from dots_mergekit.api.baselines import searched, tuner, words
-        from dots_mergekit.errors import DotsError
         from dots_mergekit.evaluation.evaluate import Evaluation
         from dots_mergekit.evaluation.evaluate import evaluate as run
 
+        runs: dict[str, Any] = {"backend": backend, "backend_args": backend_args}
+        runs |= {"batch_size": batch_size, "device": device, "force": force}
         evaluation = Evaluation(
             tasks=tuple(tasks),
             recipes=recipes,
@@ -90,9 +98,7 @@ def evaluate(
             limit=limit,
             out=Path(out),
             include_path=tuple(os.fspath(one) for one in listed(include_path)),
-            batch_size=batch_size,
-            device=device,
-            force=force,
+            **runs,
             training=training_hours,
         )
         if tune_baselines and not evaluation.baselines:

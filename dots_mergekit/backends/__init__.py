@@ -1,8 +1,9 @@
 """Models whose λ change in place: what runs them, by name, and the one way to open them.
 
-Each backend is a module with two functions, which take the options that the backend names as its
-own: `open_model(recipe, *, batch_size, kept, ...)` gives a `Swappable`, and `gpus(...)` the
-number of GPUs that work for it. A new one is such a module, and its line in `BACKENDS`.
+Each backend is a module with three functions, which take the options that the backend names as its
+own: `open_model(recipe, *, batch_size, kept, ...)` gives a `Swappable`, `open_host(*, batch_size,
+...)` a `Host`, and `gpus(...)` the number of GPUs that work for it. A new one is such a module, and
+its line in `BACKENDS`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,16 @@ if TYPE_CHECKING:
     from dots_mergekit.merging.selections import SelectionFile
     from dots_mergekit.recipe import Recipe
 
-__all__ = ["BACKENDS", "Backend", "Swappable", "gpus", "open_backend", "require_options"]
+__all__ = [
+    "BACKENDS",
+    "Backend",
+    "Host",
+    "Swappable",
+    "gpus",
+    "open_backend",
+    "open_host",
+    "require_options",
+]
 
 
 @dataclass(frozen=True)
@@ -31,11 +41,17 @@ class Backend:
         says: What it is, in a few words, for `--help`.
         options: The options of `open_backend` that are its own.
         module: Where its functions are; imported when one of them is called.
+        library: The distribution that it runs on.
+        responses: How they come about, as far as that is not alike among backends.
+        deciding: Keys of `backend_args` that decide what is asked and answered, not how quickly.
     """
 
     says: str
     options: tuple[str, ...]
     module: str
+    library: str
+    responses: str
+    deciding: tuple[str, ...] = ()
 
 
 BACKENDS: Mapping[str, Backend] = {
@@ -43,11 +59,22 @@ BACKENDS: Mapping[str, Backend] = {
         says="transformers",
         options=("device", "on_disk"),
         module="dots_mergekit.backends.huggingface",
+        library="transformers",
+        responses="what a task leaves open is as in the model's generation_config.json (and top_k "
+        "50 where that is silent); one seed for all responses of a task",
     ),
     "vllm": Backend(
         says="vLLM, much faster on GPUs",
         options=("backend_args", "weights_on"),
         module="dots_mergekit.backends.vllm.model",
+        library="vllm",
+        responses="what a task leaves open is left open: the model's generation_config.json counts "
+        "for the ends of responses alone; a seed for each response",
+        deciding=(
+            *("max_model_len", "max_length", "max_gen_toks", "truncation_side"),
+            *("dtype", "kv_cache_dtype", "hf_overrides", "add_bos_token", "prefix_token_id"),
+            *("chat_template_args", "enable_thinking", "think_end_token"),
+        ),
     ),
 }
 """Every backend by name, the default first."""
@@ -71,6 +98,28 @@ class Swappable(Protocol):
 
     def close(self) -> None:
         """Give back what it takes; it is of no use afterwards."""
+
+
+class Host(Protocol):
+    """What runs one model after the other, of any kind, for lm-eval; a context manager."""
+
+    def __enter__(self) -> Host:
+        """Give it."""
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+
+    def require(self, path: str) -> None:
+        """Refuse a checkpoint that can be seen not to run here, before anything is loaded."""
+
+    def load(self, path: str) -> Any:
+        """Become a checkpoint, a folder or a Hub id with `@revision`; give it for lm-eval."""
+
+    def merge(self, recipe: Recipe, *, seed: int | None = None) -> Any:
+        """Become a merge of any method, with mergekit's seed where it is random; give it too."""
+
+    def close(self) -> None:
+        """Give back what it takes."""
 
 
 def open_backend(
@@ -120,6 +169,33 @@ def open_backend(
             yield model
 
     return opening()
+
+
+def open_host(
+    name: str,
+    *,
+    batch_size: int = 64,
+    device: str | None = None,
+    backend_args: Mapping[str, Any] | None = None,
+) -> Host:
+    """Choose what runs checkpoints and merges one after the other; none is loaded yet.
+
+    Args:
+        name: A backend's, from `BACKENDS`.
+        batch_size: As for `open_backend`.
+        device: As there.
+        backend_args: As there.
+
+    Raises:
+        DotsError: No backend has this name, an option is another backend's, or has a value that
+            cannot be.
+    """
+    options: dict[str, Any] = {"device": device, "backend_args": backend_args}
+    backend = require_options(name, **options)
+    module: Any = importlib.import_module(backend.module)
+    given = {option: options[option] for option in backend.options if option in options}
+    host: Host = module.open_host(batch_size=batch_size, **given)
+    return host
 
 
 def gpus(name: str, **options: Any) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 from lm_eval.api.model import CacheHook
@@ -23,14 +23,18 @@ class CountsResponses:
 
     lm-eval generates in an order of its own, and hands every response to its cache together with
     the prompt: that is where counts and prompts come together.
+
+    Attributes:
+        on_answers: Is told how many requests have been answered since it was told last.
     """
 
     def __init__(self, **kwargs: Any) -> None:
+        self.on_answers: Callable[[int], None] | None = None
         super().__init__(**kwargs)
         self._counted: deque[Count] = deque()
         self._by_prompt: dict[str, list[Count]] = {}
         hooked: _HasCacheHook = self  # type: ignore[assignment]  # lm-eval has no types
-        hooked.cache_hook = _ByPrompt(self._counted, self._by_prompt)
+        hooked.cache_hook = _ByPrompt(self._counted, self._by_prompt, self._handed_over)
 
     def take_counts(self) -> Mapping[str, list[Count]]:
         """Give the responses generated since the last call, by their prompts."""
@@ -38,6 +42,14 @@ class CountsResponses:
         self._by_prompt.clear()
         self._counted.clear()  # of a generation that did not come to its end
         return counts
+
+    def _answered(self, count: int) -> None:
+        if self.on_answers is not None and count:
+            self.on_answers(count)
+
+    def _handed_over(self) -> None:
+        """An answer, of whatever kind, has come to lm-eval: the first that one hears of it."""
+        self._answered(1)
 
     def _count(self, lengths: Iterable[int], ended: Iterable[bool]) -> None:
         """Note the next responses, in the order in which lm-eval will take them."""
@@ -47,12 +59,19 @@ class CountsResponses:
 class _ByPrompt(CacheHook):  # type: ignore[misc]  # lm-eval has no types
     """In the place of lm-eval's cache, which keeps nothing unless it is asked to."""
 
-    def __init__(self, counted: deque[Count], by_prompt: dict[str, list[Count]]) -> None:
+    def __init__(
+        self,
+        counted: deque[Count],
+        by_prompt: dict[str, list[Count]],
+        handed_over: Callable[[], None],
+    ) -> None:
         super().__init__(None)
         self._counted = counted
         self._by_prompt = by_prompt
+        self._handed_over = handed_over
 
     def add_partial(self, attr: str, req: tuple[str, Any], res: Any) -> None:
         """Give the next count to the prompt of a response."""
         if attr == "generate_until":
             self._by_prompt.setdefault(req[0], []).append(self._counted.popleft())
+        self._handed_over()

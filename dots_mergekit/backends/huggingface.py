@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import tempfile
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from dots_mergekit.backends.devices import require_device
-from dots_mergekit.backends.huggingface_lm import Loaded
+from dots_mergekit.backends.huggingface_lm import Loaded, load_checkpoint
 from dots_mergekit.backends.live import LiveMerge
 from dots_mergekit.backends.live_method import LiveMethod
 from dots_mergekit.backends.on_disk import SEED, OnDiskModel
 from dots_mergekit.merging.selections import SelectionFile
 from dots_mergekit.recipe import Recipe
+from dots_mergekit.recipe.mergekit import write_merge
 from dots_mergekit.recipe.plans import NotLiveError, PlannedMerge
 
-__all__ = ["LiveModel", "gpus", "open_model"]
+__all__ = ["HuggingFaceHost", "LiveModel", "gpus", "open_host", "open_model"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -56,6 +59,16 @@ def open_model(
     except NotLiveError as error:
         _LOG.warning("every trial is merged on disk, which is slower: %s", error)
         return model
+
+
+def open_host(*, batch_size: int = 64, device: str | None = None) -> HuggingFaceHost:
+    """Give a `HuggingFaceHost`.
+
+    Raises:
+        DotsError: PyTorch cannot use the device.
+    """
+    require_device(device)
+    return HuggingFaceHost(device=device, batch_size=batch_size)
 
 
 def gpus(device: str | None = None, on_disk: bool = False) -> int:
@@ -125,3 +138,70 @@ class LiveModel(Loaded):
             self._merge.tensor(planned, out=again)
             if not torch.equal(again, parameter):
                 raise NotLiveError(f"{name} of the loaded model is not what was merged")
+
+
+class HuggingFaceHost:
+    """One loaded model after the other; the last one is let go before the next one is loaded.
+
+    Merges of `dots` that differ in λ alone are made in one loaded model; others, one after the
+    other, in a temporary folder, removed as soon as they are loaded.
+
+    A context manager; without `with`, call `close`.
+
+    Args:
+        device: Where models compute; a GPU if there is one, if None.
+        batch_size: Responses generated side by side.
+    """
+
+    def __init__(self, *, device: str | None = None, batch_size: int = 64) -> None:
+        self._options: Any = {"device": device, "batch_size": batch_size}
+        self._swappable: LiveModel | OnDiskModel | None = None
+        self._family: str | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the last model."""
+        self._swappable = self._family = None
+        gc.collect()  # a model is part of cycles
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def require(self, path: str) -> None:
+        """Take every checkpoint: whether transformers loads it is seen when it does."""
+
+    def load(self, path: str) -> Any:
+        """Load a checkpoint: a folder or a Hub id, with `@revision` where one is named.
+
+        Raises:
+            DotsError: It cannot be loaded as it is.
+        """
+        self.close()
+        name, _, revision = path.partition("@")
+        return load_checkpoint(name, revision=revision or None, **self._options)
+
+    def merge(self, recipe: Recipe, *, seed: int | None = None) -> Any:
+        """Make a merge, in the loaded model where that can be.
+
+        Args:
+            recipe: Of any method.
+            seed: mergekit's, for methods that draw random masks.
+
+        Raises:
+            DotsError: It cannot be merged, or not loaded as it is.
+        """
+        if recipe.merge_method != "dots":
+            self.close()
+            with tempfile.TemporaryDirectory(prefix="dots-eval-") as folder:
+                write_merge(recipe, folder, seed=seed)
+                return load_checkpoint(folder, **self._options, called="the merge")
+        family = recipe.but_for_weights
+        if self._swappable is None or family != self._family:
+            self.close()
+            self._swappable, self._family = open_model(recipe, **self._options), family
+        self._swappable.use(recipe)
+        return self._swappable.lm

@@ -39,6 +39,16 @@ class HuggingFaceLM(CountsResponses, HFLM):  # type: ignore[misc]  # lm-eval has
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**{"softmax_dtype": "float32", **kwargs})
 
+    def describe(self) -> dict[str, Any]:
+        """Say what answers, for the record, as lm-eval does."""
+        return {
+            "model": "hf",
+            "model_num_parameters": self.model.num_parameters(),
+            "model_dtype": str(self.model.dtype),
+            "batch_size": self.batch_size,
+            "device": str(self.device),
+        }
+
     def _model_generate(
         self, context: torch.Tensor, max_length: int, stop: list[str], **kwargs: Any
     ) -> torch.Tensor:

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from dots_mergekit.errors import DotsError, NonFiniteError
 from dots_mergekit.messages import and_more, first_line
 
-__all__ = ["load_model", "load_tokenizer"]
+__all__ = ["load_model", "load_tokenizer", "no_weights", "require_finite"]
 
 # Entries looked at in one go.
 _CHUNK = 1 << 24
@@ -144,10 +145,15 @@ def _require_floating(called: str, folder: Path, model: Any) -> None:
     for name, _ in model.named_parameters():
         dtype = stored.get(name) or stored.get(name.removeprefix(prefix))
         if dtype is not None and not dtype.startswith(("F", "BF")):
-            raise DotsError(
-                f"the tensor {name} of {called} is stored as {dtype}, and its config.json "
-                "does not say how that is to be read (`quantization_config`): these are no weights"
-            )
+            raise no_weights(called, name, dtype)
+
+
+def no_weights(called: str, name: str, dtype: str) -> DotsError:
+    """Say that integers stand where weights belong."""
+    return DotsError(
+        f"the tensor {name} of {called} is stored as {dtype}, and its config.json does not say "
+        "how that is to be read (`quantization_config`): these are no weights"
+    )
 
 
 def _stored_dtypes(folder: Path) -> dict[str, str]:
@@ -164,14 +170,27 @@ def _stored_dtypes(folder: Path) -> dict[str, str]:
 
 def _require_finite(called: str, model: Any) -> None:
     for name, parameter in model.named_parameters():
-        if not parameter.is_floating_point():
-            continue
-        values = parameter.detach().reshape(-1)
-        bad = sum(
-            part.numel() - int(torch.isfinite(part).sum()) for part in torch.split(values, _CHUNK)
+        if parameter.is_floating_point():
+            require_finite(called, name, parameter.detach())
+
+
+def require_finite(called: str, name: str, tensor: Tensor) -> None:
+    """Refuse a tensor that no model can compute with.
+
+    Args:
+        called: What to call its checkpoint in messages.
+        name: Of the tensor.
+        tensor: Of a floating-point dtype.
+
+    Raises:
+        NonFiniteError: It holds NaN or infinity.
+    """
+    values = tensor.reshape(-1)
+    bad = sum(
+        part.numel() - int(torch.isfinite(part).sum()) for part in torch.split(values, _CHUNK)
+    )
+    if bad:
+        raise NonFiniteError(
+            f"the tensor {name} of {called} has NaN or infinity in {bad} of "
+            f"{values.numel()} entries"
         )
-        if bad:
-            raise NonFiniteError(
-                f"the tensor {name} of {called} has NaN or infinity in {bad} of "
-                f"{values.numel()} entries"
-            )

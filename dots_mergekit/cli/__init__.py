@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from dots_mergekit import __version__
+from dots_mergekit.backends import BACKENDS
 from dots_mergekit.cli.ending import command
 from dots_mergekit.cli.output import complain, say
 from dots_mergekit.progress import Progress, Silent, on_stderr
 
 __all__ = [
+    "add_backend",
     "add_loudness",
     "add_threads",
     "command",
@@ -53,6 +55,16 @@ def add_loudness(parser: argparse.ArgumentParser, every: str) -> None:
     add = parser.add_mutually_exclusive_group().add_argument
     add("-q", "--quiet", action="store_true", help="print errors only")
     add("-v", "--verbose", action="store_true", help=f"print {every}, and what libraries log")
+
+
+def add_backend(group: argparse._ActionsContainer) -> None:
+    """Add `--backend` and `--backend-args`."""
+    add = group.add_argument
+    said = "; ".join(f"{name}: {backend.says}" for name, backend in BACKENDS.items())
+    add("--backend", choices=list(BACKENDS), default="hf", help=f"what runs the models: {said}"
+        " (default: hf)")  # fmt: skip
+    add("--backend-args", metavar="K=V,...", type=key_values, help="options of lm-eval's vllm "
+        "model and of vLLM: tensor_parallel_size=2,max_model_len=16384,...")  # fmt: skip
 
 
 def add_threads(group: argparse._ActionsContainer) -> None:

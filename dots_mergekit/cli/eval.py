@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dots_mergekit.cli import (
+    add_backend,
     add_loudness,
     add_threads,
     command,
@@ -62,6 +63,10 @@ examples:
   dots-eval --recipe study/best.yml --tasks arithmetic --baselines ram,ties --tune-baselines
       RAM, and TIES at λ = 1, at the recipe's λ, and tuned as the recipe was
 
+  dots-eval --recipe study/best.yml --tasks dots_math --backend vllm \\
+      --backend-args max_model_len=16384
+      long answers: one vLLM engine scores all rows, its weights change in place
+
 Prompts are written with the tokenizer's chat template where it has one. Merges other than of
 `dots` need room for one model in the temporary folder; TMPDIR says where that is.
 
@@ -90,6 +95,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             limit=options.limit,
             out=options.out,
             include_path=options.include_path,
+            backend=options.backend,
+            backend_args=options.backend_args,
             batch_size=options.batch_size,
             device=options.device,
             force=options.force,
@@ -134,10 +141,11 @@ def _parser() -> argparse.ArgumentParser:
 
     machine = parser.add_argument_group("this machine")
     add = machine.add_argument
-    add("--device", metavar="D", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
-    add("--batch-size", metavar="N", type=int, default=64, help="responses generated side by side"
-        " (default: 64); another one changes a few answers")  # fmt: skip
-
+    add_backend(machine)
+    add("--device", metavar="D", help="with hf: cpu, cuda, cuda:1, ... (default: a GPU if there is"
+        " one)")  # fmt: skip
+    add("--batch-size", metavar="N", type=int, default=64, help="with hf: responses generated side"
+        " by side (default: 64); another one changes a few answers")  # fmt: skip
     add_threads(machine)
     add_loudness(parser, "every result")
     return parser

@@ -7,12 +7,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from dots_mergekit.backends import BACKENDS
 from dots_mergekit.cli import (
+    add_backend,
     add_loudness,
     add_threads,
     command,
-    key_values,
     make_parser,
     say,
     screen,
@@ -158,11 +157,7 @@ def _parser() -> argparse.ArgumentParser:
 
     machine = parser.add_argument_group("this machine")
     add = machine.add_argument
-    said = "; ".join(f"{name}: {backend.says}" for name, backend in BACKENDS.items())
-    add("--backend", choices=list(BACKENDS), default="hf", help=f"what runs the models: {said}"
-        " (default: hf)")  # fmt: skip
-    add("--backend-args", metavar="K=V,...", type=key_values, help="options of lm-eval's vllm "
-        "model and of vLLM: tensor_parallel_size=2,max_model_len=16384,...")  # fmt: skip
+    add_backend(machine)
     add("--weights-on", choices=["auto", "gpu", "cpu"], help="with vllm: keep the models to merge "
         "on the GPU, or on disk and in the system's cache (default: gpu if they fit beside the "
         "engine)")  # fmt: skip

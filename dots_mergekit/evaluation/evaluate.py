@@ -9,7 +9,9 @@ import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from dots_mergekit.backends import BACKENDS, open_host, require_options
 from dots_mergekit.backends.devices import require_device
 from dots_mergekit.checking import require_mergeable
 from dots_mergekit.errors import DotsError, NonFiniteError
@@ -17,7 +19,8 @@ from dots_mergekit.evaluation.baselines import chosen
 from dots_mergekit.evaluation.candidates import Candidate, candidates, single_models
 from dots_mergekit.evaluation.cost import Cost
 from dots_mergekit.evaluation.making import Made, Norms, baselines, write_baselines
-from dots_mergekit.evaluation.models import Models, require_model
+from dots_mergekit.evaluation.models import open_candidate, require_hosted, require_model
+from dots_mergekit.evaluation.pace import Pace
 from dots_mergekit.evaluation.plots import PICTURES
 from dots_mergekit.evaluation.results import SEED, ResultStore
 from dots_mergekit.evaluation.scoring import mean_score, score
@@ -28,7 +31,7 @@ from dots_mergekit.files import remove_leftovers, require_writable, write_bytes,
 from dots_mergekit.messages import and_more
 from dots_mergekit.progress import Progress
 from dots_mergekit.recipe import Recipe
-from dots_mergekit.recipe.fingerprint import versions
+from dots_mergekit.recipe.fingerprint import version, versions
 
 __all__ = ["Evaluation", "evaluate"]
 
@@ -53,9 +56,11 @@ class Evaluation:
         out: The results folder.
         include_path: Folders, searched for task files before ours. Tasks may bring code, and it
             is run.
-        batch_size: Responses generated side by side. With another one, bfloat16 rounds
+        backend: What runs the models: a name of `backends.BACKENDS`.
+        backend_args: Of `vllm`: options of lm-eval's `vllm` model and of vLLM itself, by name.
+        batch_size: Of `hf`: responses generated side by side. With another one, bfloat16 rounds
             differently and a few answers change.
-        device: Where models compute; a GPU if there is one, if None.
+        device: Of `hf`: where models compute; a GPU if there is one, if None.
         force: Score again what was scored already.
         training: Hours that training the sources took, to compare the search with; of one machine
             or GPU.
@@ -73,12 +78,15 @@ class Evaluation:
     limit: int | None = None
     out: Path = Path("results")
     include_path: tuple[str, ...] = ()
+    backend: str = next(iter(BACKENDS))
+    backend_args: Mapping[str, Any] | None = None
     batch_size: int = 64
     device: str | None = None
     force: bool = False
     training: float | None = None
 
     def __post_init__(self) -> None:
+        require_options(self.backend, device=self.device, backend_args=self.backend_args)
         if self.recipes and self.models:
             raise DotsError("give `recipes` or `models`, not both: a recipe brings its own models")
         if not self.recipes and not self.models:
@@ -100,6 +108,23 @@ class Evaluation:
         _require_different("mask_seeds", [(seed,) for seed in self.mask_seeds])
         if not self.mask_seeds or min(self.mask_seeds) < 0:
             raise DotsError("`mask_seeds`: whole numbers of at least 0 are needed")
+
+    @property
+    def deciding(self) -> dict[str, Any]:
+        """What of the backend's options decides what is asked and answered."""
+        given, known = self.backend_args or {}, BACKENDS[self.backend].deciding
+        return {f"backend_args {name}": given[name] for name in known if name in given}
+
+    @property
+    def circumstances(self) -> dict[str, Any]:
+        """What else may change answers a little: versions, and how responses lie side by side."""
+        backend = BACKENDS[self.backend]
+        known = {**versions(), f"version of {backend.library}": version(backend.library)}
+        if "backend_args" not in backend.options:
+            return {**known, "batch_size": self.batch_size}
+        given = self.backend_args or {}
+        others = sorted({*given} - {*backend.deciding})
+        return {**known, **{f"backend_args {name}": given[name] for name in others}}
 
 
 def _require_different(name: str, values: Sequence[tuple[object, ...]]) -> None:
@@ -153,7 +178,9 @@ def evaluate(
         suite.tasks,
         limit=evaluation.limit,
         seed=evaluation.seed,
-        circumstances={**versions(), "batch_size": evaluation.batch_size},
+        backend=evaluation.backend,
+        deciding=evaluation.deciding,
+        circumstances=evaluation.circumstances,
     )
     _score_missing(evaluation, found, suite, store, progress)
     rows = [_row(candidate, suite, store) for candidate in found]
@@ -228,29 +255,37 @@ def _score_missing(
     todo = _missing(found, suite.tasks, store, evaluation.force, progress)
     total = len(found) * len(suite.tasks)
     progress.begin("scoring", total, total - sum(map(len, todo.values())))
-    with Models(device=evaluation.device, batch_size=evaluation.batch_size) as models:
+    todo = {candidate: names for candidate, names in todo.items() if names}
+    if not todo:
+        return
+    pace = Pace(sum(suite.tasks[n].questions for names in todo.values() for n in names), progress)
+    with open_host(
+        evaluation.backend,
+        batch_size=evaluation.batch_size,
+        device=evaluation.device,
+        backend_args=evaluation.backend_args,
+    ) as host:
+        require_hosted(host, todo)
         for candidate, names in todo.items():
-            if not names:
-                continue
-            lm = models.open(candidate)
+            lm = open_candidate(host, candidate, progress)
             for name in names:
+                pace.begin(f"{candidate.name}, {name}", suite.tasks[name].questions)
                 try:
-                    mean = _score(evaluation, lm, candidate, suite.tasks[name], store)
+                    mean = _score(evaluation, lm, candidate, suite.tasks[name], store, pace)
                 except NonFiniteError as error:
                     raise DotsError(f"{candidate.name} cannot be scored: {error}") from error
                 progress.advance(f"{candidate.name}, {name}: {100 * mean:.1f}")
 
 
 def _score(
-    evaluation: Evaluation, lm: object, candidate: Candidate, task: ScoredTask, store: ResultStore
+    evaluation: Evaluation,
+    lm: object,
+    candidate: Candidate,
+    task: ScoredTask,
+    store: ResultStore,
+    pace: Pace,
 ) -> float:
-    results = score(
-        lm,
-        task,
-        seed=evaluation.seed,
-        limit=evaluation.limit,
-        batch_size=evaluation.batch_size,
-    )
+    results = score(lm, task, seed=evaluation.seed, limit=evaluation.limit, answered=pace.answered)
     store.put(candidate.scored, task.task.task_name, results)
     return mean_score(results, task)
 
@@ -295,11 +330,25 @@ def _provenance(
         + ("" if evaluation.limit is None else f", the first {evaluation.limit} questions of each"),
         **({"seed of sampled responses": str(evaluation.seed)} if sampled else {}),
         **({"seeds of random masks": seeds} if masked else {}),
-        "batch size": f"{evaluation.batch_size} (with another one a few answers change: sums are "
-        "rounded in another order)",
+        **_backend(evaluation),
         "versions": ", ".join(
-            f"{name.removeprefix('version of ')} {version}" for name, version in versions().items()
+            f"{name.removeprefix('version of ')} {value}"
+            for name, value in evaluation.circumstances.items()
+            if name.startswith("version of ")
         ),
         **({"without a chat template": ", ".join(plain)} if plain else {}),
         **({"some results were kept from a run with other": "; ".join(strange)} if strange else {}),
     }
+
+
+def _backend(evaluation: Evaluation) -> dict[str, str]:
+    """Say what gave the answers, and where it differs from the others."""
+    given = ", ".join(f"{name}={value}" for name, value in (evaluation.backend_args or {}).items())
+    said = evaluation.backend + (f" ({given})" if given else "")
+    lines = {"backend": f"{said}: {BACKENDS[evaluation.backend].responses}"}
+    if "batch_size" in evaluation.circumstances:
+        lines["batch size"] = (
+            f"{evaluation.batch_size} (with another one a few answers change: sums are rounded in "
+            "another order)"
+        )
+    return lines

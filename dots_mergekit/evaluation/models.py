@@ -1,20 +1,20 @@
-"""Opening candidates for lm-eval, one model in memory at a time."""
+"""Candidates as models that lm-eval can ask, one at a time, by whatever backend runs them."""
 
 from __future__ import annotations
 
-import gc
-import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from dots_mergekit.backends import Host
 from dots_mergekit.checking.checkpoints import read_checkpoint
 from dots_mergekit.checking.tokenizers import own_tokenizer
-from dots_mergekit.errors import DotsError
+from dots_mergekit.errors import DEATHS, DotsError, EngineError
 from dots_mergekit.evaluation.candidates import Candidate
 from dots_mergekit.messages import first_line
-from dots_mergekit.recipe import Recipe
+from dots_mergekit.progress import Progress
 
-__all__ = ["Models", "require_model"]
+__all__ = ["open_candidate", "require_hosted", "require_model"]
 
 
 def require_model(path: str) -> None:
@@ -44,67 +44,37 @@ def require_model(path: str) -> None:
         ) from error
 
 
-class Models:
-    """Opens candidates for lm-eval; the last one is let go before the next one is loaded.
+def require_hosted(host: Host, found: Iterable[Candidate]) -> None:
+    """Refuse candidates that can be seen not to run, before any is loaded.
 
-    Merges of `dots` that differ in λ alone are made in one loaded model; others, one after the
-    other, in a temporary folder, removed as soon as they are loaded.
-
-    Args:
-        device: Where models compute; a GPU if there is one, if None.
-        batch_size: Responses generated side by side.
+    Raises:
+        DotsError: One of them, or of the models that it is merged from.
     """
+    paths = [path for one in found for path in (one.recipe.paths if one.recipe else [one.path])]
+    for path in dict.fromkeys(paths):
+        host.require(path)
 
-    def __init__(self, *, device: str | None, batch_size: int) -> None:
-        self._options: Any = {"device": device, "batch_size": batch_size}
-        self._swappable: Any = None
-        self._family: str | None = None
 
-    def __enter__(self) -> Models:
-        return self
+def open_candidate(host: Host, candidate: Candidate, progress: Progress) -> Any:
+    """Load a checkpoint, or make a merge; give it as lm-eval takes it.
 
-    def __exit__(self, *_: object) -> None:
-        self._let_go()
+    An engine that dies over it is started again, a few times.
 
-    def open(self, candidate: Candidate) -> Any:
-        """Load a checkpoint, or make a merge; give it as lm-eval takes it.
-
-        Raises:
-            DotsError: It cannot be loaded.
-        """
-        from dots_mergekit.backends.huggingface import open_model
-        from dots_mergekit.backends.huggingface_lm import load_checkpoint
-
-        recipe = candidate.recipe
+    Raises:
+        DotsError: It cannot be loaded.
+        EngineError: The engine failed three times in a row.
+    """
+    for deaths in range(1, DEATHS + 1):
         try:
-            if recipe is None:
-                self._let_go()
-                name, _, revision = candidate.path.partition("@")
-                return load_checkpoint(name, revision=revision or None, **self._options)
-            if recipe.merge_method != "dots":
-                self._let_go()
-                return self._merge(recipe, candidate.seed)
-            family = recipe.but_for_weights
-            if self._swappable is None or family != self._family:
-                self._let_go()
-                self._swappable, self._family = open_model(recipe, **self._options), family
-            self._swappable.use(recipe)
-            return self._swappable.lm
+            if candidate.recipe is None:
+                return host.load(candidate.path)
+            return host.merge(candidate.recipe, seed=candidate.seed)
+        except EngineError as error:
+            if deaths == DEATHS:
+                raise EngineError(
+                    f"{deaths} times in a row the engine failed with {candidate.name}. {error}"
+                ) from error
+            progress.note(f"loading {candidate.name} again: {error}")
         except DotsError as error:
             raise DotsError(f"{candidate.name} cannot be scored: {error}") from error
-
-    def _merge(self, recipe: Recipe, seed: int | None) -> Any:
-        from dots_mergekit.backends.huggingface_lm import load_checkpoint
-        from dots_mergekit.recipe.mergekit import write_merge
-
-        with tempfile.TemporaryDirectory(prefix="dots-eval-") as folder:
-            write_merge(recipe, folder, seed=seed)
-            return load_checkpoint(folder, **self._options, called="the merge")
-
-    def _let_go(self) -> None:
-        import torch
-
-        self._swappable = self._family = None
-        gc.collect()  # a model is part of cycles
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+    raise AssertionError("unreachable")

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from dots_mergekit.backends import BACKENDS
 from dots_mergekit.errors import DotsError
 from dots_mergekit.evaluation.bootstrap import Values
 from dots_mergekit.evaluation.cost import Cost
@@ -49,7 +50,8 @@ class ResultStore:
     `NAME-KEY/results_TASK.json` and `samples_TASK.jsonl` are lm-eval's, read by what reads
     lm-eval's; under `dots_eval` the former also says what it is the result of.
     With a limit of n questions their names end in `_limitN`, and where responses are sampled
-    with another seed than `SEED`, in `_seedS`: a quick look takes no full result's place. The
+    with another seed than `SEED`, in `_seedS`: a quick look takes no full result's place, nor do
+    the answers of one backend that of another's: but for the first one, names end in its own. The
     folder of a model is found by its key, whatever it is called.
 
     Args:
@@ -57,6 +59,8 @@ class ResultStore:
         tasks: By name.
         limit: Questions of each task; all if None.
         seed: Of sampled responses.
+        backend: The name of what runs the models.
+        deciding: What else of it decides what is asked and answered, flat, as JSON values.
         circumstances: What may change scores a little, flat, as JSON values: kept with each
             result, and worth a note when it differs.
     """
@@ -68,12 +72,17 @@ class ResultStore:
         *,
         limit: int | None,
         seed: int,
+        backend: str = next(iter(BACKENDS)),
+        deciding: Mapping[str, Any] | None = None,
         circumstances: Mapping[str, Any],
     ) -> None:
         self._folder = folder
         self._tasks = tasks
         self._limit = limit
         self._seed = seed
+        # Of the first one, results name no backend.
+        self._backend = None if backend == next(iter(BACKENDS)) else backend
+        self._deciding = dict(deciding or {})
         self._circumstances = dict(circumstances)
 
     def has(self, model: ScoredModel, task: str) -> bool:
@@ -200,6 +209,8 @@ class ResultStore:
             "task": self._tasks[task].digest,
             "limit": self._limit,
             "seed": self._seed if self._tasks[task].samples else None,
+            **({"backend": self._backend} if self._backend else {}),
+            **self._deciding,
         }
 
     def _path(self, model: ScoredModel, task: str, what: str, suffix: str) -> Path:
@@ -208,6 +219,8 @@ class ResultStore:
             name += f"_limit{self._limit}"
         if self._tasks[task].samples and self._seed != SEED:
             name += f"_seed{self._seed}"
+        if self._backend:
+            name += f"_{self._backend}"
         return self._home(model) / f"{name}.{suffix}"
 
     def _home(self, model: ScoredModel) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import random
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,12 @@ _BOOTSTRAP = 1000
 
 
 def score(
-    lm: Any, scored: ScoredTask, *, seed: int, limit: int | None, batch_size: int
+    lm: Any,
+    scored: ScoredTask,
+    *,
+    seed: int,
+    limit: int | None,
+    answered: Callable[[float], None],
 ) -> dict[str, Any]:
     """Run a task; give lm-eval's results, samples included.
 
@@ -34,7 +40,7 @@ def score(
         scored: The task.
         seed: Of sampled responses.
         limit: Only the first questions; all if None.
-        batch_size: What `lm` was opened with, for the record.
+        answered: Is told now and then which share of the questions, of 1, is answered.
     """
     import lm_eval
     import torch
@@ -47,6 +53,7 @@ def score(
     torch.manual_seed(seed)
     started = time.time()
     lm.take_counts()  # of what was asked before
+    lm.on_answers = _shares(scored, answered)
     with mute():
         results: dict[str, Any] = lm_eval.evaluate(
             lm=lm,
@@ -61,11 +68,7 @@ def score(
         **results,
         "generated_tokens": generated,
         "config": {
-            "model": "hf",
-            "model_num_parameters": lm.model.num_parameters(),
-            "model_dtype": str(lm.model.dtype),
-            "batch_size": batch_size,
-            "device": str(lm.device),
+            **lm.describe(),
             "limit": limit,
             "bootstrap_iters": _BOOTSTRAP,
             **_SEEDS,
@@ -77,6 +80,19 @@ def score(
         "transformers_version": transformers.__version__,
         "lm_eval_version": importlib.metadata.version("lm_eval"),
     }
+
+
+def _shares(scored: ScoredTask, answered: Callable[[float], None]) -> Callable[[int], None]:
+    """Make shares of the questions of answers to requests, of which a question may have several."""
+    count = 0
+
+    def add(more: int) -> None:
+        nonlocal count
+        count += more
+        requests = sum(one.repeats or 1 for one in scored.task.instances)
+        answered(min(1.0, count / requests))
+
+    return add
 
 
 def mean_score(results: dict[str, Any], scored: ScoredTask) -> float:

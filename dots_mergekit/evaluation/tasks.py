@@ -73,12 +73,14 @@ class ScoredTask:
         metric: The one in the tables, a mean over questions of which more is better.
         filter: The filter of answers that it is read from; None for the task's first one.
         digest: Knows the task again: its configuration, its code and its questions.
+        questions: How many of them are asked.
     """
 
     task: Task
     metric: str
     filter: str | None
     digest: str
+    questions: int
 
     @property
     def samples(self) -> bool:
@@ -190,7 +192,7 @@ def _prepare(task: Task, wanted: Sequence[tuple[str, str | None]], limit: int | 
             "compared question by question there"
         )
     chosen = next((pair for pair in reversed(wanted) if pair[0] in usable), (usable[0], None))
-    return ScoredTask(task, *chosen, digest(task, documents))
+    return ScoredTask(task, *chosen, digest(task, documents), len(documents))
 
 
 def _usable_metrics(task: Task) -> list[str]:

@@ -139,7 +139,9 @@ def leaderboards(results: Path, found: Sequence[Mapping[str, Any]]) -> str | Non
     entries = [entry for one in found for entry in _entries(one, table)]
     if not entries:
         return None
-    return yaml.safe_dump(eval_result_entries_to_yaml(entries), sort_keys=False, allow_unicode=True)
+    # Several backends may have found the same.
+    once = [*{(entry.dataset_id, entry.task_id): entry for entry in entries}.values()]
+    return yaml.safe_dump(eval_result_entries_to_yaml(once), sort_keys=False, allow_unicode=True)
 
 
 def _entries(

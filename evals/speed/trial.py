@@ -100,6 +100,9 @@ class Clock:
         if self._searching:
             self.ends.append(time.perf_counter())
 
+    def status(self, message: str) -> None:
+        """Leave it."""
+
     def note(self, message: str) -> None:
         """Leave it."""
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from checkpoints import write_triple
 
-from dots_mergekit.backends import BACKENDS, gpus, open_backend, require_options
+from dots_mergekit.backends import BACKENDS, gpus, open_backend, open_host, require_options
 from dots_mergekit.backends.huggingface import LiveModel
 from dots_mergekit.backends.on_disk import OnDiskModel
 from dots_mergekit.errors import DotsError
@@ -35,13 +35,16 @@ def test_the_list_of_backends_is_light_to_import() -> None:
 
 
 @pytest.mark.parametrize("name", BACKENDS)
-def test_every_backend_has_the_two_functions_with_its_own_options(name: str) -> None:
+def test_every_backend_has_its_functions_with_its_own_options(name: str) -> None:
     backend = BACKENDS[name]
-    assert backend.says
+    assert backend.says and backend.responses
     module: Any = __import__(backend.module, fromlist=["open_model"])
     opened = inspect.signature(module.open_model).parameters
     assert set(opened) == {"recipe", "batch_size", "kept", *backend.options}
     assert set(inspect.signature(module.gpus).parameters) == set(backend.options)
+    hosted = {*inspect.signature(module.open_host).parameters} - {"batch_size"}
+    assert hosted == {*inspect.signature(open_host).parameters} & {*backend.options}
+    assert bool(backend.deciding) == ("backend_args" in backend.options)
     assert set(backend.options) < set(inspect.signature(open_backend).parameters)
 
 

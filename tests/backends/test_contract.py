@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import pytest
 import torch
 from checkpoints import read_tensors, write_checkpoint
-from engines import SMALL, Runner, fingerprints, fresh_engine
+from engines import SMALL, Reference, Runner, fingerprints
 from mergekit.merge import run_merge
 from mergekit.options import MergeOptions
 from safetensors.torch import save_file
@@ -86,7 +86,10 @@ class HuggingFace:
 
 
 class Vllm:
-    """A vLLM engine, compared with a fresh one."""
+    """A vLLM engine, compared with one that is never swapped."""
+
+    def __init__(self, reference: Reference) -> None:
+        self._reference = reference
 
     def open(self, recipe: Recipe) -> AbstractContextManager[Any]:
         return open_backend("vllm", recipe, backend_args=SMALL)
@@ -95,8 +98,7 @@ class Vllm:
         return fingerprints(model.lm)
 
     def read_folder(self, folder: Path) -> Any:
-        with fresh_engine(folder) as lm:
-            return fingerprints(lm)
+        return fingerprints(self._reference.holding(folder))
 
 
 class Worker:
@@ -141,16 +143,20 @@ class Swapped(WeightSwapper):
     scope="module",
     params=["live", "on disk", "worker", pytest.param("vllm", marks=pytest.mark.vllm)],
 )
-def adapter(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Adapter:
+def adapter(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Adapter]:
     if request.param == "vllm":
         pytest.importorskip("vllm", reason="vLLM is not installed")
-        return Vllm()
-    if request.param == "worker":
-        return Worker(tmp_path_factory.mktemp("start"))
-    return {
-        "live": HuggingFace(LiveModel, on_disk=False),
-        "on disk": HuggingFace(OnDiskModel, on_disk=True),
-    }[request.param]
+        with Reference() as reference:
+            yield Vllm(reference)
+    elif request.param == "worker":
+        yield Worker(tmp_path_factory.mktemp("start"))
+    else:
+        yield {
+            "live": HuggingFace(LiveModel, on_disk=False),
+            "on disk": HuggingFace(OnDiskModel, on_disk=True),
+        }[request.param]
 
 
 def write_world(folder: Path, **config: Any) -> dict[str, Path]:

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 import yaml
 from checkpoints import write_checkpoint
-from engines import SMALL, fingerprints, fresh_engine
+from engines import SMALL, Reference, fingerprints, fresh_engine
 
 from dots_mergekit.backends.vllm.model import LiveVllmModel
 from dots_mergekit.cli.tune import main
@@ -86,6 +86,12 @@ def model() -> Iterator[LiveVllmModel]:
 
 
 @pytest.fixture(scope="module")
+def reference() -> Iterator[Reference]:
+    with Reference() as engines:
+        yield engines
+
+
+@pytest.fixture(scope="module")
 def merged_b(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return merged_on_disk(B, tmp_path_factory.mktemp("b"))
 
@@ -95,7 +101,7 @@ def merged_b(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @needs_vllm
 def test_there_and_back_gives_the_same_text_and_each_merge_is_that_of_mergekit_yaml(
-    model: LiveVllmModel, merged_b: Path
+    model: LiveVllmModel, merged_b: Path, reference: Reference
 ) -> None:
     texts, bits = [], []
     for recipe in (A, B, A):
@@ -107,14 +113,14 @@ def test_there_and_back_gives_the_same_text_and_each_merge_is_that_of_mergekit_y
     assert bits[0] == bits[2]
     changed = [name for name in bits[0][0] if bits[0][0][name] != bits[1][0][name]]
     assert {"model.embed_tokens.weight", "model.layers.3.mlp.gate_up_proj.weight"} <= {*changed}
-    with fresh_engine(merged_b) as fresh:
-        assert fingerprints(fresh) == bits[1]
-        assert greedy_texts(fresh) == texts[1]
+    fresh = reference.holding(merged_b)
+    assert fingerprints(fresh) == bits[1]
+    assert greedy_texts(fresh) == texts[1]
 
 
 @needs_vllm
 def test_filters_gradients_and_densities_are_those_of_mergekit_yaml(
-    model: LiveVllmModel, tmp_path: Path
+    model: LiveVllmModel, reference: Reference, tmp_path: Path
 ) -> None:
     """And zeros: of the embedding and the first attention nothing but the base is left."""
     by_filter = [{"filter": "mlp", "value": 1.5}, {"value": 0.0}]
@@ -122,8 +128,7 @@ def test_filters_gradients_and_densities_are_those_of_mergekit_yaml(
     mixed = recipe_of(WORLD, weights, parameters={"density": 0.7, "rescale": False})
     model.use(mixed)
     found = fingerprints(model.lm)
-    with fresh_engine(merged_on_disk(mixed, tmp_path)) as fresh:
-        assert fingerprints(fresh) == found
+    assert fingerprints(reference.holding(merged_on_disk(mixed, tmp_path))) == found
 
 
 @needs_vllm
@@ -281,11 +286,15 @@ def test_the_command_tunes_with_vllm_from_end_to_end(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("engine", "message"),
     [
-        ({"tensor_paralel_size": 2}, "does not start: .*tensor_paralel_size"),
-        ({"max_model_len": 100_000}, "does not start"),
+        (
+            {"tensor_paralel_size": 2},
+            "`backend_args`: neither vLLM nor .* an option `tensor_paralel_size`; did you mean",
+        ),
+        ({"max_model_len": 100_000}, "vLLM does not take them: .* \\(100000\\) is greater than"),
+        ({"dtype": "float17"}, "vLLM does not take them: dtype"),
     ],
 )
-def test_options_that_vllm_refuses_are_the_users_mistake(
+def test_options_that_vllm_refuses_are_named_before_an_engine_is_started(
     engine: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(DotsError, match=message) as caught:

@@ -91,6 +91,10 @@ def test_a_process_that_is_ended_early_says_how_to_go_on(
             ("--recipe", "r.yml", "--tasks", "arithmetic_add", "--device", "abacus"),
             "`device`: abacus cannot",
         ),
+        (
+            ("--recipe", "r.yml", "--tasks", "arithmetic_add", "--backend-args", "max_model_len=9"),
+            "`backend_args` goes with backend `vllm`, and the backend is `hf`",
+        ),
         (("--recipe", "none.yml", "--tasks", "arithmetic_add"), "cannot read the recipe none.yml"),
         (("--recipe", "bad.yml", "--tasks", "arithmetic_add"), "unknown key `densty`"),
         (
@@ -168,6 +172,12 @@ def test_a_number_that_is_none_is_a_mistake(capsys: pytest.CaptureFixture[str]) 
     with pytest.raises(SystemExit, match="2"):
         run("--model", "m", "--tasks", "t", "--mask-seeds", "one")
     assert "--mask-seeds" in capsys.readouterr().err
+
+
+def test_a_backend_that_is_none_is_a_mistake(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        run("--model", "m", "--tasks", "t", "--backend", "vlm")
+    assert "invalid choice: 'vlm' (choose from 'hf', 'vllm')" in capsys.readouterr().err
 
 
 def test_it_runs_from_any_folder_and_says_which_arithmetic_it_is(

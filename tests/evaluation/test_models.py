@@ -13,7 +13,10 @@ from evaluations import Seen, settings, write_recipe
 from mergekit.merge import run_merge
 from mergekit.options import MergeOptions
 
+from dots_mergekit.errors import EngineError
+from dots_mergekit.evaluation.candidates import Candidate
 from dots_mergekit.evaluation.evaluate import Evaluation, evaluate
+from dots_mergekit.evaluation.models import open_candidate
 from dots_mergekit.evaluation.table import Table
 from dots_mergekit.recipe import Recipe
 from dots_mergekit.recipe.mergekit import configuration
@@ -68,3 +71,27 @@ def test_another_seed_draws_other_masks(full: tuple[Evaluation, Table]) -> None:
     for method in ("dare_linear", "dare_ties", "della"):
         one, two = [row.scores for row in table.rows if row.name == f"{method}-1"]
         assert any(not np.array_equal(one[task], two[task]) for task in one)
+
+
+class Failing:
+    """A host whose engine dies so often before it takes a model."""
+
+    def __init__(self, deaths: int) -> None:
+        self.deaths = deaths
+
+    def load(self, path: str) -> str:
+        if self.deaths:
+            self.deaths -= 1
+            raise EngineError("the engine died (signal 9)")
+        return f"an lm with {path}"
+
+
+def test_an_engine_that_dies_over_a_model_is_asked_again_but_not_forever() -> None:
+    candidate, seen = Candidate("base", "base", None, "path"), Seen()
+    host: Any = Failing(2)
+    assert open_candidate(host, candidate, seen) == "an lm with path"
+    assert seen.notes == ["loading base again: the engine died (signal 9)"] * 2
+    host = Failing(9)
+    with pytest.raises(EngineError, match=r"^3 times in a row the engine failed with base\. the "):
+        open_candidate(host, candidate, seen)
+    assert host.deaths == 6

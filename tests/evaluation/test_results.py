@@ -15,6 +15,8 @@ from tasks import write_task
 
 from dots_mergekit.errors import DotsError
 from dots_mergekit.evaluation.evaluate import evaluate
+from dots_mergekit.evaluation.results import SEED, ResultStore, ScoredModel
+from dots_mergekit.evaluation.tasks import load_suite
 
 
 def test_results_of_something_else_are_not_used(tmp_path: Path) -> None:
@@ -142,3 +144,29 @@ def test_another_seed_asks_again_only_where_responses_are_sampled(tmp_path: Path
     second, two = responses(7)
     assert second == ["base, sampled"] and one != two
     assert responses(1234) == ([], one)
+
+
+def store(folder: Path, **more: Any) -> ResultStore:
+    tasks = load_suite(["arithmetic_add"]).tasks
+    return ResultStore(folder, tasks, limit=None, seed=SEED, **{"circumstances": {}, **more})
+
+
+def test_the_answers_of_one_backend_are_not_taken_for_those_of_another(tmp_path: Path) -> None:
+    """Nor those under options that decide what is asked; others are only worth a note."""
+    model, task = ScoredModel("base", "0" * 16), "dots_arithmetic_add"
+    made: dict[str, Any] = {"samples": {task: []}, "results": {}}
+    store(tmp_path).put(model, task, made)
+    asked = {"backend": "vllm", "deciding": {"backend_args max_model_len": 256}}
+    vllm = store(tmp_path, **asked)
+    assert store(tmp_path).has(model, task) and not vllm.has(model, task)
+    vllm.put(model, task, made)
+    assert vllm.fault(model, task) is None
+    longer = store(tmp_path, **{**asked, "deciding": {"backend_args max_model_len": 512}})
+    assert longer.fault(model, task) == (
+        "is of something else: backend_args max_model_len: was 256, is now 512"
+    )
+    other = store(tmp_path, **asked, circumstances={"backend_args max_num_seqs": 8})
+    assert other.fault(model, task) is None
+    assert other.strange(model, task) == ["backend_args max_num_seqs: is new, 8"]
+    assert store(tmp_path).fault(model, task) is None
+    assert len(list(tmp_path.glob("base-*/results_*"))) == 2

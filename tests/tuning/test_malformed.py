@@ -341,6 +341,9 @@ class Told:
     def advance(self, result: str) -> None:
         """Nothing."""
 
+    def status(self, message: str) -> None:
+        """Nothing."""
+
     def note(self, message: str) -> None:
         self.notes.append(message)
 

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import multiprocessing
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import torch
 from lm_eval.models.vllm_causallms import VLLM
-from vllm import SamplingParams, TokensPrompt
+from vllm import LLM, SamplingParams, TokensPrompt
 from vllm.platforms import current_platform
 
 from dots_mergekit.backends.counting import CountsResponses
-from dots_mergekit.errors import EngineError
+from dots_mergekit.errors import DEATHS, EngineError
 
 __all__ = ["VllmLM"]
+
+_LOG = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
@@ -34,11 +38,17 @@ _AFTERMATH = 2.0
 class VllmLM(CountsResponses, VLLM):  # type: ignore[misc]  # lm-eval has no types
     """lm-eval's `vllm` model.
 
-    It differs in three things. Each response is sampled with a seed of its own, drawn from
+    It differs in four things. Each response is sampled with a seed of its own, drawn from
     torch's generator: lm-eval would give all responses to a prompt the same seed or none, and
     without one they depend on whatever the engine sampled before. The engine begins only when it
     has all requests, so that which of them are computed side by side, and with it the last bit of
-    a logit, does not depend on the speed of this process. And it counts what it generates.
+    a logit, does not depend on the speed of this process. It counts what it generates. And an
+    engine that dies costs the responses that it was about to give, where there is a way to have
+    another one: the others are kept, and those are asked again with their seeds.
+
+    Attributes:
+        revive: Starts the engine again, with the weights that it had; None where whoever asked is
+            to be told that it died.
 
     Args:
         kwargs: As for lm-eval's `VLLM`: `pretrained`, and the options of the engine.
@@ -49,10 +59,27 @@ class VllmLM(CountsResponses, VLLM):  # type: ignore[misc]  # lm-eval has no typ
             # vLLM takes back what a seed gave to half a prompt, which no CPU generator can do: the
             # engine would die at the first prompt that is cut to fill a step.
             kwargs = {"enable_chunked_prefill": False, **kwargs}
+        self.revive: Callable[[], object] | None = None
+        with self._starting():
+            super().__init__(**kwargs)
+
+    @contextlib.contextmanager
+    def _starting(self) -> Iterator[None]:
+        """Know the processes of an engine that starts meanwhile."""
         before = set(multiprocessing.active_children())
-        super().__init__(**kwargs)
+        yield
         self._processes = set(multiprocessing.active_children()) - before
         self._failed = False
+
+    def restart(self, folder: str) -> None:
+        """End the engine, and start another one with the same options.
+
+        Args:
+            folder: The checkpoint that it begins with, of the same tokenizer and shapes.
+        """
+        self.close()
+        with self._starting():
+            self.model = LLM(**{**self.model_args, "model": folder})
 
     @property
     def failed(self) -> bool:
@@ -64,11 +91,24 @@ class VllmLM(CountsResponses, VLLM):  # type: ignore[misc]  # lm-eval has no typ
         """The processes of the engine that this one started."""
         return [process.pid for process in self._processes if process.pid is not None]
 
-    def ask(self, call: Callable[[Any], _T]) -> _T:
+    def describe(self) -> dict[str, Any]:
+        """Say what answers, for the record, as lm-eval does."""
+        config = self.model.llm_engine.vllm_config
+        given = {name: value for name, value in self.model_args.items() if value is not None}
+        return {
+            "model": "vllm",
+            "model_args": {name: value for name, value in given.items() if name != "model"},
+            "model_dtype": str(config.model_config.dtype),
+            "batch_size": self.batch_size,
+            "device": str(config.device_config.device),
+        }
+
+    def ask(self, call: Callable[[Any], _T], meanwhile: Callable[[], None] | None = None) -> _T:
         """Call the engine, and watch it meanwhile: vLLM itself waits forever for a dead one.
 
         Args:
             call: Is given the `vllm.LLM`.
+            meanwhile: Is called now and then while it waits, and once more when it has the answer.
 
         Raises:
             EngineError: The engine died, or the call failed in it.
@@ -86,6 +126,8 @@ class VllmLM(CountsResponses, VLLM):  # type: ignore[misc]  # lm-eval has no typ
         thread.start()
         while thread.is_alive() and not self._died():
             thread.join(_LOOK)
+            if meanwhile is not None:
+                meanwhile()
         if not thread.is_alive() and done:
             return done[0]
         self._failed = True
@@ -106,6 +148,9 @@ class VllmLM(CountsResponses, VLLM):  # type: ignore[misc]  # lm-eval has no typ
                 process.kill()
                 process.join()
         cleanup.join(_AFTERMATH)
+
+    def _handed_over(self) -> None:
+        """It has been heard of already, while the others were computed."""
 
     def _died(self) -> bool:
         return any(not process.is_alive() for process in self._processes)
@@ -137,20 +182,7 @@ class VllmLM(CountsResponses, VLLM):  # type: ignore[misc]  # lm-eval has no typ
             sampling_params = [
                 SamplingParams(temperature=0, max_tokens=1, prompt_logprobs=1, detokenize=False)
             ] * len(requests)
-
-        def run(llm: Any) -> list[Any]:
-            llm.sleep(level=0)  # requests wait
-            llm.enqueue(
-                [TokensPrompt(prompt_token_ids=request) for request in requests],
-                sampling_params,
-                lora_request=self.lora_request,
-                use_tqdm=False,
-            )
-            llm.wake_up(tags=["scheduling"])
-            outputs: list[Any] = llm.wait_for_completion(use_tqdm=False)
-            return outputs
-
-        outputs = self.ask(run)
+        outputs = self._finish([*zip(requests, sampling_params, strict=True)])
         if generate:
             responses = [output.outputs[0] for output in outputs]
             self._count(
@@ -158,3 +190,58 @@ class VllmLM(CountsResponses, VLLM):  # type: ignore[misc]  # lm-eval has no typ
                 [response.finish_reason != "length" for response in responses],
             )
         return outputs
+
+    def _finish(self, requests: Sequence[tuple[list[int], SamplingParams]]) -> list[Any]:
+        """Have all responses; ask again for those that an engine was about to give when it died.
+
+        Raises:
+            EngineError: It died and there is no other one, or so often that none would help.
+        """
+        finished: dict[int, Any] = {}
+        deaths = 0
+        while len(finished) < len(requests):
+            before = len(finished)
+            try:
+                if deaths and self.revive is not None:
+                    self.revive()
+                self._run(requests, finished)
+            except EngineError as error:
+                # A row of deaths: not one response between them.
+                deaths = 1 if len(finished) > before else deaths + 1
+                if self.revive is None or deaths == DEATHS:
+                    raise
+                _LOG.warning(
+                    "%s; %d responses are asked again", error, len(requests) - len(finished)
+                )
+        return [finished[index] for index in range(len(requests))]
+
+    def _run(
+        self, requests: Sequence[tuple[list[int], SamplingParams]], finished: dict[int, Any]
+    ) -> None:
+        """Have the responses that are missing, and note each as soon as it is there."""
+        missing = [index for index in range(len(requests)) if index not in finished]
+
+        def run(llm: Any) -> None:
+            llm.sleep(level=0)  # requests wait
+            names = llm.enqueue(
+                [TokensPrompt(prompt_token_ids=requests[index][0]) for index in missing],
+                [requests[index][1] for index in missing],
+                lora_request=self.lora_request,
+                use_tqdm=False,
+            )
+            # An output has the name of its request without what vLLM appends to tell them apart.
+            places = {n.partition("-")[0]: i for n, i in zip(names, missing, strict=True)}
+            llm.wake_up(tags=["scheduling"])
+            while llm.llm_engine.has_unfinished_requests():
+                for output in llm.llm_engine.step():
+                    if output.finished:
+                        finished[places[output.request_id]] = output
+
+        told = len(finished)
+
+        def tell() -> None:
+            nonlocal told
+            self._answered(len(finished) - told)
+            told = len(finished)
+
+        self.ask(run, tell)

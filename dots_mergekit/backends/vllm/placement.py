@@ -15,8 +15,9 @@ from dots_mergekit.backends.vllm.entries import Parameter, matrix_shape
 
 __all__ = ["Sample", "locate"]
 
-# Rows and columns of each of the engine's parameters that are looked at after a swap.
-_ROWS, _COLUMNS = 32, 4
+# Rows and columns of each of the engine's parameters that are looked at after a swap: so many that
+# there are some of every tensor in a fused one, also of a single head of keys among 71 of queries.
+_ROWS, _COLUMNS = 128, 4
 
 # How many whole numbers, from 0 up, every floating-point format of weights holds exactly.
 _DIGITS = 256
@@ -25,7 +26,11 @@ _Stream = Iterator[tuple[str, Tensor]]
 
 
 class Sample:
-    """A few entries of one parameter: where they come from, and what they should be."""
+    """A few entries of one parameter: where they come from, and what they should be.
+
+    Attributes:
+        numbers: The tensors that they come from.
+    """
 
     def __init__(self, parameter: Parameter) -> None:
         self.parameter = parameter
@@ -39,7 +44,7 @@ class Sample:
         self._entries = torch.arange(count, device=device)
         self._origin = torch.zeros(3, count, dtype=torch.int64, device=device)
         self._expected = torch.zeros(count, dtype=parameter.dtype, device=device)
-        self._numbers: set[int] = set()
+        self.numbers: set[int] = set()
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -71,15 +76,16 @@ class Sample:
     def _keep(self, known: Tensor) -> None:
         self._entries, self._origin = self._entries[known], self._origin[:, known]
         self._expected = self._expected[known]
-        self._numbers = set(self._origin[0].tolist())
+        self.numbers = set(self._origin[0].tolist())
 
     def expect(self, number: int, merged: Tensor) -> None:
         """Note the values of those entries that come from this tensor."""
-        if number in self._numbers:
+        if number in self.numbers:
             mine = (self._origin[0] == number).nonzero().squeeze(1)
-            _, row, column = self._origin[:, mine]
+            # A checkpoint's tensors are mapped to its files, wherever the engine computes.
+            _, row, column = self._origin[:, mine].to(merged.device)
             values = merged.reshape(matrix_shape(merged.shape))[row, column]
-            self._expected[mine] = values.to(self._expected.dtype)
+            self._expected[mine] = values.to(self._expected)
 
     def holds(self) -> bool:
         """Whether the engine has what was merged."""
