@@ -36,6 +36,7 @@ _HALVES = 20
 _PAPER_BOX = Box((0.5, 2.0), (0.5, 2.0), (0.3,))
 _PAPER = Policy(box=_PAPER_BOX, trials=None, charged=100, rule="consistency", confirm=0)
 _VOTES = Policy(box=_PAPER_BOX, trials=None, charged=40)
+_EVERYWHERE = replace(_VOTES, box=Box(), charged=None, trials=40)
 _SUPPORT = Policy(screen="support", rule="screen", selection="random", candidates=128)
 _OURS = Policy(
     screen="support", rule="both", selection="random", candidates=192, size=192,
@@ -44,13 +45,18 @@ _OURS = Policy(
 
 POLICIES: Mapping[str, Policy] = {
     "(1, 1), density 0.3": Policy(box=Box((1, 1), (1, 1), (0.3,)), source_votes=0, trials=0),
+    "NAN: λ ∝ 1/norm": Policy(source_votes=0, rule="norms"),
     "AdaMMS: agreement of neighbours": Policy(
         box=Box(densities=(0.3,)), candidates=100, size=100, source_votes=0, selection="random",
         trials=None, votes=1, rule="neighbours", confirm=0,
     ),
     "paper": _PAPER,
     "votes": _VOTES,
-    "votes, every λ and density": replace(_VOTES, box=Box(), charged=None, trials=40),
+    "votes, every λ and density": _EVERYWHERE,
+    "these votes, smooth": replace(_EVERYWHERE, rule="smooth", confirm=0),
+    "these votes, four and three more": replace(_EVERYWHERE, votes=4, more=3),
+    "these votes, confirmed elsewhere": replace(_EVERYWHERE, fresh=True),
+    "all raced on 16 queries, 8 asked the rest": replace(_EVERYWHERE, trials=None, race=8),
     "16 asked, smooth": Policy(trials=16, rule="smooth", confirm=0),
     "sum, 128 candidates": replace(_SUPPORT, screen="sum"),
     "likelier, 128": replace(_SUPPORT, screen="likelier"),
@@ -59,6 +65,10 @@ POLICIES: Mapping[str, Policy] = {
     "the same, the paper's λ": replace(_OURS, box=replace(_PAPER_BOX, densities=Box().densities)),
     "the same, density 0.3": replace(_OURS, box=Box(densities=(0.3,))),
     "the same, the paper's range": replace(_OURS, box=_PAPER_BOX),
+    "the same, the paper's range, widened": replace(_OURS, box=_PAPER_BOX, widens=True),
+    "the same, smooth support": replace(_OURS, smooth=True),
+    "the same, asked three times": replace(_OURS, votes=3),
+    "the same, best 4": replace(_OURS, screened=4, trials=4),
     "the same, 128": replace(_OURS, candidates=128, size=128),
     "the same, best 8 asked four times": replace(_OURS, screened=8, trials=8, votes=4),
     "support, 64": replace(_SUPPORT, candidates=64),
