@@ -20,7 +20,18 @@ from numpy.typing import NDArray
 from scipy.stats import beta, norm
 from worlds import World, agreements, consistencies, majorities, pseudo_labels
 
-__all__ = ["Asked", "Box", "Policy", "Pool", "Run", "asked_once", "pool_of", "run", "support"]
+__all__ = [
+    "Asked",
+    "Box",
+    "Policy",
+    "Pool",
+    "Run",
+    "asked_once",
+    "known",
+    "pool_of",
+    "run",
+    "support",
+]
 
 Array = NDArray[Any]
 
@@ -174,6 +185,11 @@ class Pool:
     rest_labels: Array
     rest_surer: Array
     tokens: int
+
+
+def known(policy: Policy, world: World) -> bool:
+    """Say whether what a policy needs was recorded."""
+    return policy.rule != "norms" or world.name in _NORMS
 
 
 def run(policy: Policy, world: World, seed: int) -> Run:
