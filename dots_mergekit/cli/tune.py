@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dots_mergekit.backends import BACKENDS
 from dots_mergekit.cli import (
@@ -86,8 +86,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from dots_mergekit.api import preview, tune
 
     if options.dry_run:
-        machine = {} if not options.probe else _machine(options)
-        say(preview(options.recipe, out=options.out, probe=options.probe, **machine, **settings))
+        given = {"out": options.out, "probe": options.probe, **_machine(options)}
+        say(preview(options.recipe, **given, **settings))
         return 0
     with screen(options, f"all finished trials are kept in {options.out}") as progress:
         outcome = tune(
@@ -106,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _machine(options: argparse.Namespace) -> dict[str, object]:
+def _machine(options: argparse.Namespace) -> dict[str, Any]:
     """Give what runs the models."""
     keys = ("backend", "backend_args", "weights_on", "device", "threads")
     return {key: getattr(options, key) for key in keys}

@@ -123,15 +123,21 @@ def search(
                 *on_edges,
             ],
             costs=costs_of(study, SourceVotes(study.folder / VOTES), confirmed),
-            left_out={
-                **{one.number: f"{one.point}: {one.reason}" for one in study.trials.left_out()},
-                **{
-                    number: f"when it was scored again: {look.reason}"
-                    for number, look in study.trials.second_looks().items()
-                    if look.scores is None
-                },
-            },
+            left_out=_left_out(study),
         )
+
+
+def _left_out(study: Study) -> dict[int, str]:
+    """Say of each trial that could not be scored, or not again, where it is and why."""
+    looks = study.trials.second_looks().items()
+    return {
+        **{one.number: f"{one.point}: {one.reason}" for one in study.trials.left_out()},
+        **{
+            number: f"when it was scored again: {look.reason}"
+            for number, look in looks
+            if look.scores is None
+        },
+    }
 
 
 def _open(open_scorer: Callable[[], Scorer]) -> Scorer:

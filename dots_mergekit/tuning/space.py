@@ -178,12 +178,13 @@ def _levels(ends: Range, count: int, is_density: bool) -> list[float]:
     return list(dict.fromkeys(round(level, 6) for level in levels))
 
 
-def apart(points: Sequence[Point], settings: Settings) -> list[int]:
+def apart(points: Sequence[Point], settings: Settings, most: int | None = None) -> list[int]:
     """List the points that are a tenth of a range away, in some dimension, from all listed before.
 
     Args:
         points: In the order in which they are taken.
         settings: Whose ranges count.
+        most: How many are listed at most.
 
     Returns:
         Positions in `points`.
@@ -191,6 +192,8 @@ def apart(points: Sequence[Point], settings: Settings) -> list[int]:
     spans = {name: high - low for name, (low, high) in ranges(settings).items()}
     taken: list[int] = []
     for index, point in enumerate(points):
+        if len(taken) == most:
+            break
         here = point.parameters
         if all(
             any(

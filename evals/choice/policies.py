@@ -44,6 +44,9 @@ _LENGTHS = (0.6, 0.6, 0.5)
 _OFFSET = 0.25
 _NOISE = 0.03
 
+# Points by which ranges are widened.
+_BEST = 3
+
 # Of a race: the queries of its first part.
 _FIRST = 16
 
@@ -75,18 +78,18 @@ class Box:
     def widened(self, world: World, likely: Array) -> Box:
         """Give the box after the search has moved its ends, as `tuning.widening` does.
 
-        As long as the best point of the screen lies at an end, that end moves outwards by half of
-        the range, and at least to the next point of the grid.
+        As long as one of the best points of the screen lies at an end, that end moves outwards by
+        half of the range, and at least to the next point of the grid.
         """
         ranges, points = [self.sft, self.rlvr], self.of(world)
-        best = world.places[points[np.argmax(likely[points])]]
+        best = world.places[points[np.argsort(-likely[points], kind="stable")[:_BEST]]]
         moved = []
         for axis, (low, high) in enumerate(ranges):
-            known = np.unique(world.places[self.of(world), axis])
+            known = np.unique(world.places[points, axis])
             everywhere = np.unique(world.places[world.grid, axis])
-            if best[axis] == known[-1] and (beyond := everywhere[everywhere > high]).size:
+            if known[-1] in best[:, axis] and (beyond := everywhere[everywhere > high]).size:
                 high = max(high + (high - low) / 2, beyond[0])
-            if best[axis] == known[0] and (beyond := everywhere[everywhere < low]).size:
+            if known[0] in best[:, axis] and (beyond := everywhere[everywhere < low]).size:
                 low = min(low - (high - low) / 2, beyond[-1])
             moved.append((low, high))
         grown = replace(self, sft=moved[0], rlvr=moved[1])
@@ -399,7 +402,8 @@ class Asked:
         said = np.where(undecided, right[..., -1], right[..., few - 1])
         self.consistency = ((won + 1) / (asked + 2)).mean(1)
         self.agreement = ((said + 1) / (asked + 2))[:, known].mean(1)
-        self.tokens += np.where(undecided[..., None], world.tokens[place][..., few:], 0).sum((1, 2))
+        again = world.tokens[place][..., few:].sum(-1, dtype=int)
+        self.tokens += np.where(undecided, again, 0).sum(1)
 
     def merits(self, points: Array, rule: str) -> Array:
         """Give what a rule prefers, higher is better."""

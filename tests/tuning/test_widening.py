@@ -78,10 +78,22 @@ def test_starting_points_do_not_count_but_may_be_the_best(world: World) -> None:
     assert searched(settings_of(world), [*trials[:4], corner]) == NARROW
     better = Scores({"consistency": 0.5, "agreement": 0.95}, {})
     corner = Trial(9, Point({"sft": 2.0, "rlvr": 2.0}), better, 1.0, start=True, ranges=NARROW)
+    trials = tried(NARROW, *INSIDE, (1.5, 1.5, 0.9))
     assert searched(settings_of(world), [*trials, corner]) == {
         "sft": (0.5, 2.75),
         "rlvr": (0.5, 2.75),
     }
+
+
+def test_each_of_the_best_three_counts_and_points_near_them_do_not(world: World) -> None:
+    near = [(1.2, 1.2, 0.9), (1.21, 1.2, 0.89), (1.2, 1.21, 0.88)]
+    third = [(1.6, 1.6, 0.8), (0.5, 2.0, 0.7)]
+    assert searched(settings_of(world), tried(NARROW, *near, *third)) == {
+        "sft": (0.0, 2.0),
+        "rlvr": (0.5, 2.75),
+    }
+    fourth = [(1.6, 1.6, 0.8), (0.8, 0.8, 0.75), (0.5, 2.0, 0.7)]
+    assert searched(settings_of(world), tried(NARROW, *near, *fourth)) == NARROW
 
 
 def test_wider_ranges_are_judged_after_as_many_trials_in_them(world: World) -> None:
@@ -124,7 +136,8 @@ def test_ranges_that_grew_are_named() -> None:
     wider = {**NARROW, "sft": (0.0, 2.0)}
     assert widened(NARROW, NARROW) == []
     assert widened(NARROW, wider) == [
-        "the range of λ of sft was widened from [0.5, 2] to [0, 2]: the best point lay at its end"
+        "the range of λ of sft was widened from [0.5, 2] to [0, 2]: one of the best points lay at "
+        "its end"
     ]
 
 
