@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -53,21 +54,18 @@ def expected(settings: Settings, queries: int, trials: int) -> Expected | None:
         is none.
     """
     table = _table()
-    alike = all(
-        list(getattr(settings, key)) == value
-        if isinstance(value, list)
-        else getattr(settings, key) == value
-        for key, value in table["settings"].items()
-    )
-    fitting = [
-        (row["pool"], row["trials"], row)
-        for row in table["rows"]
-        if row["pool"] <= queries and row["trials"] <= trials
-    ]
-    if not alike or not fitting:
+    asked = {key: settings.content[key] for key in table["settings"]}
+    pools = {int(size) for world in table["regrets"].values() for size in world}
+    fitting = [size for size in pools if size <= queries]
+    reached = [place for place, count in enumerate(table["trials"]) if count <= trials]
+    if asked != table["settings"] or not fitting or not reached:
         return None
-    row = max(fitting, key=lambda one: one[:2])[2]
-    return Expected(row["mean"], row["worst"], len(table["worlds"]))
+    found = [
+        by_trials[reached[-1]]
+        for world in table["regrets"].values()
+        for by_trials in world[str(max(fitting))]
+    ]
+    return Expected(statistics.fmean(found), max(found), len(table["regrets"]))
 
 
 @cache

@@ -10,8 +10,9 @@ against the best grid point of that density, mean and worst over seeds, and wher
 
     python evals/choice/tuner.py evals/choice/recorded/*.parquet --expected
 
-writes `dots_mergekit/tuning/expected.json` instead: the regret to expect after so many trials with
-a pool of so many queries, which the package shows while it searches. The range is [0.5, 2].
+puts worlds into `dots_mergekit/tuning/expected.json` instead: the regrets after so many trials with
+a pool of so many queries, of which the package shows mean and worst while it searches. The range is
+[0.5, 2].
 """
 
 from __future__ import annotations
@@ -153,28 +154,27 @@ def regrets_by_trials(world: World, seed: int, size: int) -> list[float]:
         again = [scorer.look(trial.point.weights, voted=True) for trial in few]
         directions = {name: DIRECTIONS[name] for name in settings.second_objectives}
         place = few[pick(again, directions, settings.pick)].point.weights
-        regrets.append(known.values.max() - at(known, place))
+        regrets.append(round(known.values.max() - at(known, place), 2))
     return regrets
 
 
-def expect(worlds: Sequence[World], seeds: int) -> dict[str, Any]:
-    """Make the table of the package."""
-    settings = _settings(0, RANGES["[0.5, 2]"])
-    rows = []
-    for size in POOLS:
-        found = np.array(
-            [regrets_by_trials(world, seed, size) for world in worlds for seed in range(seeds)]
-        )
-        for count, column in zip(TRIALS, found.T, strict=True):
-            mean, worst = round(float(column.mean()), 2), round(float(column.max()), 2)
-            rows.append({"pool": size, "trials": count, "mean": mean, "worst": worst})
-    return {
-        "command": "python evals/choice/tuner.py evals/choice/recorded/*.parquet --expected "
-        f"--seeds {seeds}",
-        "worlds": [world.name for world in worlds],
-        "settings": {name: settings.content[name] for name in CHECKED},
-        "rows": rows,
-    }
+def expect(worlds: Sequence[World], seeds: int) -> None:
+    """Put worlds into the table of the package."""
+    known = json.loads(EXPECTED.read_text(encoding="utf-8")) if EXPECTED.exists() else {}
+    regrets = known.get("regrets", {})
+    for world in worlds:
+        regrets[world.name] = {
+            str(size): [regrets_by_trials(world, seed, size) for seed in range(seeds)]
+            for size in POOLS
+        }
+        settings = _settings(0, RANGES["[0.5, 2]"])
+        content = {
+            "command": "python evals/choice/tuner.py evals/choice/recorded/*.parquet --expected",
+            "settings": {name: settings.content[name] for name in CHECKED},
+            "trials": TRIALS,
+            "regrets": dict(sorted(regrets.items())),
+        }
+        EXPECTED.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def main() -> None:
@@ -192,7 +192,7 @@ def main() -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     worlds = [read(path) for path in options.worlds]
     if options.expected:
-        EXPECTED.write_text(json.dumps(expect(worlds, options.seeds), indent=1) + "\n")
+        expect(worlds, options.seeds)
         return
     rows = [
         row(world, name, widens, options)
