@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -187,18 +188,41 @@ def _open_scorer(
     return stack.enter_context(scorer)
 
 
-def preview(recipe: Recipe | PathLike, *, out: PathLike | None = None, **settings: Any) -> str:
-    """Say what `tune` would do, and how much it would generate at most; no model is loaded.
+def preview(
+    recipe: Recipe | PathLike,
+    *,
+    out: PathLike | None = None,
+    probe: bool = False,
+    backend: str = "hf",
+    backend_args: Mapping[str, Any] | None = None,
+    weights_on: str | None = None,
+    device: str | None = None,
+    threads: int | None = None,
+    **settings: Any,
+) -> str:
+    """Say what `tune` would do, and how much it would generate at most.
 
     Args:
         recipe: What to merge, with a `tune:` section.
         out: The study's folder, to see whether it would do.
+        probe: Load the models and let them answer a few queries: tokens and time are then
+            estimated from what these took. Without it no model is loaded.
+        backend: What runs the models then, and the following as in `tune`.
+        backend_args: See `tune`.
+        weights_on: See `tune`.
+        device: See `tune`.
+        threads: See `tune`.
         settings: Keys of `tune:`, which go before those of the recipe.
 
     Raises:
         DotsError: A mistake in what was given, queries that cannot be loaded, models that cannot
             be merged, or a folder that will not do.
     """
+    from dots_mergekit.backends import require_options
+
+    options: dict[str, Any] = {"backend_args": backend_args, "weights_on": weights_on}
+    options |= {"device": device, "on_disk": False}
+    require_options(backend, **options)
     loaded = load_recipe(recipe)
     from dots_mergekit.checking import require_mergeable
     from dots_mergekit.tuning.preview import describe
@@ -208,9 +232,18 @@ def preview(recipe: Recipe | PathLike, *, out: PathLike | None = None, **setting
     asked = Settings.parse(loaded, settings)
     if out is not None:
         require_place(Path(out))
-    with calm():
+    with calm(), contextlib.ExitStack() as stack:
         warnings = require_mergeable(loaded)
-    return "\n".join([describe(loaded, asked), *(f"warning: {one}" for one in warnings)])
+        measured = None
+        if probe:
+            from dots_mergekit.tuning.probe import measure
+
+            stack.enter_context(computing(threads))
+            folder = stack.enter_context(tempfile.TemporaryDirectory())
+            scorer = _open_scorer(stack, loaded, asked, folder, backend, options)
+            measured = measure(loaded, asked, scorer)
+        described = describe(loaded, asked, measured)
+    return "\n".join([described, *(f"warning: {one}" for one in warnings)])
 
 
 def select_queries(source: str, out: PathLike, **settings: Any) -> list[Query]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dots_mergekit.cli import (
     add_backend,
@@ -42,7 +42,7 @@ What the search needs stands in the recipe, where mergekit ignores it; options g
 _EPILOG = """\
 examples:
   dots-tune --recipe recipes/quickstart.yml --dry-run
-      what would be done, and how many tokens that takes at most
+      what would be done, and how many tokens that takes at most; with --probe, how long
   dots-tune --recipe recipes/quickstart.yml --out study --merge merged
       search, choose, and merge with what was chosen
   dots-tune --recipe recipes/quickstart.yml --out study --trials 80
@@ -76,6 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.choose is not None:
         _refuse_beside_choose(parser, options, settings)
         return _choose(options)
+    if options.probe and not options.dry_run:
+        parser.error("--probe goes with --dry-run")
     if options.recipe is None:
         parser.error("--recipe is needed: a mergekit YAML with a `tune:` section")
 
@@ -83,7 +85,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from dots_mergekit.api import preview, tune
 
     if options.dry_run:
-        say(preview(options.recipe, out=options.out, **settings))
+        given = {"out": options.out, "probe": options.probe, **_machine(options)}
+        say(preview(options.recipe, **given, **settings))
         return 0
     with screen(options, f"all finished trials are kept in {options.out}") as progress:
         outcome = tune(
@@ -91,19 +94,21 @@ def main(argv: Sequence[str] | None = None) -> int:
             out=options.out,
             merge=options.merge,
             overwrite=options.overwrite,
-            backend=options.backend,
-            backend_args=options.backend_args,
-            weights_on=options.weights_on,
-            device=options.device,
             on_disk=options.on_disk,
             storage=options.storage,
-            threads=options.threads,
+            **_machine(options),
             verbose=options.verbose,
             progress=progress,
             **settings,
         )
     _print_outcome(outcome, options)
     return 0
+
+
+def _machine(options: argparse.Namespace) -> dict[str, Any]:
+    """Give what runs the models."""
+    keys = ("backend", "backend_args", "weights_on", "device", "threads")
+    return {key: getattr(options, key) for key in keys}
 
 
 def _choose(options: argparse.Namespace) -> int:
@@ -125,7 +130,7 @@ def _choose(options: argparse.Namespace) -> int:
 def _refuse_beside_choose(
     parser: argparse.ArgumentParser, options: argparse.Namespace, settings: Mapping[str, object]
 ) -> None:
-    given = [*settings, *(key for key in ("recipe", "dry_run") if getattr(options, key))]
+    given = [*settings, *(key for key in ("recipe", "dry_run", "probe") if getattr(options, key))]
     if given:
         beside = [f"--{key.replace('_', '-')}" for key in given]
         parser.error(
@@ -151,6 +156,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--choose", metavar="RULE", help="choose again in the study folder by another pick rule, "
         "from what its points answered: nothing is generated")  # fmt: skip
     add("--dry-run", action="store_true", help="say what would be done, and stop")
+    add("--probe", action="store_true", help="with --dry-run: load the models, let them answer a "
+        "few queries, and say how many tokens and how long the search would take")  # fmt: skip
     add("--schema", nargs=0, action=_PrintSchema, help="print the JSON schema of recipes with a"
         " `tune:` section, and stop")  # fmt: skip
     add_settings(parser)

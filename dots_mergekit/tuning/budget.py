@@ -61,19 +61,21 @@ class Budget:
 
 @dataclass(frozen=True)
 class Spending:
-    """How much of a budget is gone.
+    """How much was spent, and how much is to come.
 
     Attributes:
-        budget: The budget.
+        budget: The budget, if there is one; without one, tokens are counted.
         stages: What was spent, by the name of the stage.
         trial: What one more trial will take, going by the others.
         reserved: What the second look will take, going by what answers took so far.
+        rest: How many trials are asked for besides those that are finished.
     """
 
-    budget: Budget
+    budget: Budget | None
     stages: Mapping[str, float]
     trial: float
     reserved: float
+    rest: int = 0
 
     @property
     def spent(self) -> float:
@@ -83,10 +85,22 @@ class Spending:
     @property
     def trials(self) -> float:
         """How many more trials can be paid for; infinite where they cost nothing."""
+        if self.budget is None or self.trial <= 0:
+            return math.inf
         left = max(0.0, self.budget.amount - self.spent - self.reserved)
-        return math.floor(left / self.trial) if self.trial > 0 else math.inf
+        return math.floor(left / self.trial)
+
+    @property
+    def share(self) -> str:
+        """What was spent, as people read it: `9,200 of 100,000 tokens`."""
+        of = "tokens" if self.budget is None else f"of {self.budget}"
+        return f"{self._spell(self.spent)} {of}"
+
+    def _spell(self, amount: float) -> str:
+        minutes = self.budget is not None and self.budget.unit == "minutes"
+        return f"{amount:,.1f}" if minutes else f"{amount:,.0f}"
 
     def __str__(self) -> str:
-        """Spell it as people read it: `9,200 of 100,000 tokens`."""
-        digits = 0 if self.budget.unit == "tokens" else 1
-        return f"{self.spent:,.{digits}f} of {self.budget}"
+        """Spell it as people read it: `9,200 of 100,000 tokens, about 3,000 to come`."""
+        left = self.reserved + self.trial * min(self.rest, self.trials)
+        return f"{self.share}, about {self._spell(left)} to come"

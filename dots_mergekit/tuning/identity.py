@@ -25,6 +25,7 @@ def identify(recipe: Recipe, settings: Settings) -> dict[str, Any]:
     identity = {
         **merged(recipe),
         **{f"range of λ {name}": ends for name, ends in settings.weights.items()},
+        "widen": settings.limits,
         "density": settings.density,
         **{f"queries.{key}": value for key, value in settings.queries.model_dump().items()},
         "contents of queries.source": _file_hash(settings.queries.source),

@@ -12,10 +12,12 @@ from pathlib import Path
 from dots_mergekit.objectives.queries import Query
 from dots_mergekit.objectives.scores import Scores
 from dots_mergekit.recipe import Recipe
+from dots_mergekit.tuning.ranges import Range
 from dots_mergekit.tuning.settings import Settings
 from dots_mergekit.tuning.study import BEST, Study
 from dots_mergekit.tuning.trials import Trial
 from dots_mergekit.tuning.votes import SourceVotes
+from dots_mergekit.tuning.widening import reached
 
 __all__ = ["Cost", "Outcome", "costs_of"]
 
@@ -69,6 +71,12 @@ class Outcome:
     def best(self) -> Recipe:
         """The recipe with the chosen λ: `best.yml` in the study's folder."""
         return Recipe.load(self.folder / BEST)
+
+    @property
+    def spans(self) -> dict[str, Range]:
+        """Where each λ was searched: the settings' ranges, or wider ones."""
+        found = reached(self.settings, self.trials)
+        return {name: found[name] for name in self.settings.weights}
 
     def _repr_markdown_(self) -> str:
         """Give the report with its pictures in it, as notebooks show it."""

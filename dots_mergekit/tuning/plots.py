@@ -142,7 +142,7 @@ def weights_picture(outcome: Outcome) -> bytes:
 
 def _one_by_one(outcome: Outcome) -> bytes:
     """Draw each objective against each λ: a row for each objective, a column for each λ."""
-    spans, names = outcome.settings.weights, list(outcome.settings.objectives)
+    spans, names = outcome.spans, list(outcome.settings.objectives)
     figure, panels = _panels(len(spans), rows=len(names))
     cells = itertools.product(names, spans.items())
     for axes, (objective, (weight, ends)) in zip(panels, cells, strict=True):
@@ -165,7 +165,7 @@ def _one_by_one(outcome: Outcome) -> bytes:
 
 def _plane(outcome: Outcome) -> bytes:
     """Draw the plane of the two λ, in one panel for each objective, bright where it is good."""
-    (first, width), (second, height) = outcome.settings.weights.items()
+    (first, width), (second, height) = outcome.spans.items()
     directions = outcome.settings.directions
     figure, panels = _panels(len(directions))
     across = [t.point.weights[first] for t in outcome.trials]

@@ -63,7 +63,7 @@ def _shown(pictures: Iterable[str]) -> str:
 def _merged(outcome: Outcome) -> str:
     recipe = outcome.recipe
     rows = [("base", str(recipe.base or "-"), "")]
-    spans = outcome.settings.weights
+    spans = outcome.spans
     names = list(recipe.sources)
     for name, model in recipe.sources.items():
         own = {key: ends for key, ends in spans.items() if model_of(key, names) == name}

@@ -27,10 +27,12 @@ class Sampler:
         says: What it does.
         make: Makes a fresh one for a single suggestion, from its seed: Optuna does not store a
             sampler's state, and so a resumed search goes on as an uninterrupted one would.
+        widens: The ranges of λ grow where the best point lies at an end (`widening.py`).
     """
 
     says: str
     make: Callable[[int], BaseSampler]
+    widens: bool = False
 
 
 def _gp(seed: int) -> BaseSampler:
@@ -96,7 +98,7 @@ def _random(seed: int) -> BaseSampler:
 
 
 SAMPLERS: Mapping[str, Sampler] = {
-    "gp": Sampler("a Gaussian process proposes where it expects the most hypervolume", _gp),
+    "gp": Sampler("a Gaussian process proposes where it expects the most hypervolume", _gp, True),
     "tpe": Sampler("tree-structured Parzen estimators, all dimensions together", _tpe),
     "nsga2": Sampler("a genetic algorithm", _nsga2),
     "random": Sampler("points drawn evenly", _random),

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 
 import optuna
@@ -23,20 +23,23 @@ from dots_mergekit.tuning.budget import Spending
 from dots_mergekit.tuning.choice import ranking
 from dots_mergekit.tuning.collapse import rejection
 from dots_mergekit.tuning.confirmation import choose
+from dots_mergekit.tuning.expected import expected
 from dots_mergekit.tuning.front import hypervolume, worst_point
 from dots_mergekit.tuning.outcome import Outcome, costs_of
 from dots_mergekit.tuning.outputs import write_choice, write_tables, write_trial
 from dots_mergekit.tuning.pool import load_candidates, one_answer, require_choosable, select_pool
+from dots_mergekit.tuning.ranges import Range
 from dots_mergekit.tuning.retries import insist, require_hope
 from dots_mergekit.tuning.samplers import SAMPLERS
 from dots_mergekit.tuning.seeds import seed_for
 from dots_mergekit.tuning.seen import keep_seen
 from dots_mergekit.tuning.settings import Settings
-from dots_mergekit.tuning.space import Point, edges, few_trials, grid, starts
+from dots_mergekit.tuning.space import Point, few_trials, grid, ranges, starts
 from dots_mergekit.tuning.spending import spending
 from dots_mergekit.tuning.study import POOL, TRIALS, VOTES, Study, open_study
 from dots_mergekit.tuning.trials import Trial
 from dots_mergekit.tuning.votes import SourcePoll, SourceVotes
+from dots_mergekit.tuning.widening import edges, reached, searched, widened
 
 __all__ = ["search"]
 
@@ -98,7 +101,8 @@ def search(
         finally:
             # Also when interrupted: the tables then hold what there is.
             front = write_tables(study)
-        on_edges = edges(choice.point, settings)
+        scored = study.trials.scored()
+        on_edges = edges(choice.point, settings, scored)
         for message in on_edges:
             told.note(message)
         write_choice(study, choice, confirmed)
@@ -107,22 +111,33 @@ def search(
             recipe=recipe,
             settings=settings,
             queries=queries,
-            trials=study.trials.scored(),
+            trials=scored,
             front=front,
             confirmed=confirmed,
             choice=choice,
             ended=ended,
-            notes=[*notes, *of_study, *on_edges],
+            notes=[
+                *notes,
+                *of_study,
+                *widened(ranges(settings), reached(settings, scored)),
+                *on_edges,
+            ],
             costs=costs_of(study, SourceVotes(study.folder / VOTES), confirmed),
-            left_out={
-                **{one.number: f"{one.point}: {one.reason}" for one in study.trials.left_out()},
-                **{
-                    number: f"when it was scored again: {look.reason}"
-                    for number, look in study.trials.second_looks().items()
-                    if look.scores is None
-                },
-            },
+            left_out=_left_out(study),
         )
+
+
+def _left_out(study: Study) -> dict[int, str]:
+    """Say of each trial that could not be scored, or not again, where it is and why."""
+    looks = study.trials.second_looks().items()
+    return {
+        **{one.number: f"{one.point}: {one.reason}" for one in study.trials.left_out()},
+        **{
+            number: f"when it was scored again: {look.reason}"
+            for number, look in looks
+            if look.scores is None
+        },
+    }
 
 
 def _open(open_scorer: Callable[[], Scorer]) -> Scorer:
@@ -229,15 +244,15 @@ def _score_trials(
     polls = SourceVotes(study.folder / VOTES)
     spent = spending(study, polls, len(queries))
     done = min(trials.finished, settings.trials)
-    paid = settings.trials if spent is None else done + spent.trials
-    progress.begin("search", int(min(settings.trials, paid)), done)
+    progress.begin("search", int(min(settings.trials, done + spent.trials)), done)
     deaths = 0
     while trials.finished < settings.trials:
-        if spent is not None and spent.trials < 1:
+        if spent.trials < 1:
             return _spell_end(spent, trials.finished)
         if _stalled(trials.scored(), settings, len(first)):
             return f"the hypervolume stopped growing over {settings.patience} trials"
-        begun = trials.next(planned, len(first), sampler, only_planned=on_grid)
+        spans = _spans(study, progress)
+        begun = trials.next(planned, len(first), spans, sampler, only_planned=on_grid)
         if begun is None:
             return "every point of the grid was scored"
         asked, point = begun
@@ -255,8 +270,17 @@ def _score_trials(
         known.setdefault(point.key, trial)
         write_trial(study, trial, study.folder / TRIALS)
         spent = spending(study, polls, len(queries))
-        progress.advance(_spell_progress(study, trial, spent))
+        progress.advance(_spell_progress(study, trial, spent, len(queries)))
     return f"all {settings.trials} trials were scored"
+
+
+def _spans(study: Study, progress: Progress) -> Mapping[str, Range]:
+    """Give the ranges that the next point is proposed in, and say when they become wider."""
+    trials = study.trials.scored()
+    now = searched(study.settings, trials)
+    for message in widened(reached(study.settings, trials), now):
+        progress.note(message)
+    return now
 
 
 def _score(
@@ -314,7 +338,7 @@ def _stalled(trials: Sequence[Trial], settings: Settings, first: int) -> bool:
 def _spell_end(spent: Spending, trials: int) -> str:
     """Say that the budget is spent, and how."""
     rest = f", and {spent.reserved:,.0f} are kept for the second look" if spent.reserved else ""
-    text = f"{spent} were spent on {trials} trials and the source models before them{rest}"
+    text = f"{spent.share} were spent on {trials} trials and the source models before them{rest}"
     if not trials:
         raise DotsError(
             f"the `budget` does not pay for one trial: {spent} were spent on the source models"
@@ -323,7 +347,7 @@ def _spell_end(spent: Spending, trials: int) -> str:
     return text
 
 
-def _spell_progress(study: Study, trial: Trial, spent: Spending | None) -> str:
+def _spell_progress(study: Study, trial: Trial, spent: Spending, queries: int) -> str:
     trials = study.trials.scored()
     ranked = ranking([t.scores for t in trials], study.settings.directions, study.settings.pick)
     text = f"trial {trial.number}: {trial.scores}"
@@ -332,6 +356,6 @@ def _spell_progress(study: Study, trial: Trial, spent: Spending | None) -> str:
     if ranked:
         best = trials[ranked[0]]
         text += f"; best: {best.scores} (trial {best.number})"
-    if spent is not None:
-        text += f"; {spent}"
-    return text
+    text += f"; {spent}"
+    foretold = expected(study.settings, queries, len(trials))
+    return text if foretold is None else f"{text}; regret to expect: {foretold}"

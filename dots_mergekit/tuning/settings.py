@@ -90,6 +90,9 @@ class Settings(Generation):
     ] = None
     """Search the density, too: [low, high] for all models or by the name of each, in steps of
     0.05; the recipe's own where nothing is said."""
+    widen: Range = (0.0, 6.0)
+    """How far the range of a λ may grow where the best point lies at an end of it; not beyond its
+    own ends where these are wider. Of the sampler gp."""
     objectives: Annotated[
         tuple[Annotated[str, OneOf(DIRECTIONS, "objective")], ...], BeforeValidator(as_tuple)
     ] = _DEFAULT_OBJECTIVES
@@ -209,6 +212,11 @@ class Settings(Generation):
         if not isinstance(self.weight, dict):
             raise TypeError("these settings were not made for a recipe: see `Settings.parse`")
         return self.weight
+
+    @property
+    def limits(self) -> Range | None:
+        """How far the ranges of λ may grow; None where they stay as they are."""
+        return self.widen if SAMPLERS[self.sampler].widens else None
 
     @property
     def directions(self) -> dict[str, Literal["maximize", "minimize"]]:

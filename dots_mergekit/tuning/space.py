@@ -15,7 +15,7 @@ from dots_mergekit.tuning.settings import Settings
 __all__ = [
     "Point",
     "apart",
-    "edges",
+    "at_ends",
     "few_trials",
     "grid",
     "ranges",
@@ -33,7 +33,7 @@ _ALL_CORNERS = 3
 # Points are apart from each other if they differ by this share of a range.
 _APART = 0.1
 
-# A choice nearer to an end of a range than this share of its span lies on the edge.
+# A point nearer to an end of a range than this share of its span lies at the end.
 _EDGE = 0.01
 
 
@@ -178,12 +178,13 @@ def _levels(ends: Range, count: int, is_density: bool) -> list[float]:
     return list(dict.fromkeys(round(level, 6) for level in levels))
 
 
-def apart(points: Sequence[Point], settings: Settings) -> list[int]:
+def apart(points: Sequence[Point], settings: Settings, most: int | None = None) -> list[int]:
     """List the points that are a tenth of a range away, in some dimension, from all listed before.
 
     Args:
         points: In the order in which they are taken.
         settings: Whose ranges count.
+        most: How many are listed at most.
 
     Returns:
         Positions in `points`.
@@ -191,6 +192,8 @@ def apart(points: Sequence[Point], settings: Settings) -> list[int]:
     spans = {name: high - low for name, (low, high) in ranges(settings).items()}
     taken: list[int] = []
     for index, point in enumerate(points):
+        if len(taken) == most:
+            break
         here = point.parameters
         if all(
             any(
@@ -203,25 +206,25 @@ def apart(points: Sequence[Point], settings: Settings) -> list[int]:
     return taken
 
 
-def edges(point: Point, settings: Settings) -> list[str]:
-    """Name the parameters of a choice within 1% of an end of their range, with advice.
+def at_ends(point: Point, spans: Mapping[str, Range]) -> list[tuple[str, int]]:
+    """List where a point lies within 1% of an end of a range: names, with 0 or 1 for the end.
 
     Ends beyond which nothing can be searched are left out: λ = 0, the smallest density and
     density 1.
+
+    Args:
+        point: A point.
+        spans: The ranges, by the names of its parameters.
     """
-    notes = []
-    for name, (low, high) in ranges(settings).items():
-        is_weight = name in settings.weights
-        value = point.parameters[name]
-        for end, word in ((low, "lower"), (high, "upper")):
-            natural = end == 0.0 if is_weight else end in (DENSITY_STEP, 1.0)
-            if abs(value - end) <= _EDGE * (high - low) and not natural:
-                notes.append(
-                    f"the chosen {f'λ of {name}' if is_weight else name}, {value:.3g}, lies on "
-                    f"the {word} edge of its range [{low:g}, {high:g}]: a better point may lie "
-                    "beyond; widen the range and search again with another `out`"
-                )
-    return notes
+    found = []
+    for name, ends in spans.items():
+        is_density = name == _DENSITY or name.startswith(_DENSITY_OF)
+        for which, end in enumerate(ends):
+            natural = end in (DENSITY_STEP, 1.0) if is_density else end == 0.0
+            near = abs(point.parameters[name] - end) <= _EDGE * (ends[1] - ends[0])
+            if near and not natural:
+                found.append((name, which))
+    return found
 
 
 def spell_ranges(ranges: Mapping[str, Range]) -> str:

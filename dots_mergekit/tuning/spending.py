@@ -10,8 +10,8 @@ from dots_mergekit.tuning.votes import SourceVotes
 __all__ = ["spending"]
 
 
-def spending(study: Study, polls: SourceVotes, queries: int) -> Spending | None:
-    """Say how much of its budget a search has spent; None where it has none.
+def spending(study: Study, polls: SourceVotes, queries: int) -> Spending:
+    """Say how much a search has spent, and how much is to come.
 
     A trial takes what the others took in the mean; before there is one, and for the second look,
     an answer takes what those of the source models took.
@@ -22,12 +22,11 @@ def spending(study: Study, polls: SourceVotes, queries: int) -> Spending | None:
         queries: How many are in the pool.
     """
     settings = study.settings
-    if settings.budget is None:
-        return None
-    budget = Budget.parse(settings.budget)
+    budget = None if settings.budget is None else Budget.parse(settings.budget)
 
     def amount(cost: Cost) -> float:
-        return (cost.tokens or 0.0) if budget.unit == "tokens" else cost.seconds / 60
+        minutes = budget is not None and budget.unit == "minutes"
+        return cost.seconds / 60 if minutes else cost.tokens or 0.0
 
     costs = costs_of(study, polls, {})
     stages = {stage: amount(cost) for stage, cost in costs.items()}
@@ -40,4 +39,5 @@ def spending(study: Study, polls: SourceVotes, queries: int) -> Spending | None:
         stages=stages,
         trial=stages["search"] / tried if tried else unknown,
         reserved=each * queries * settings.second_votes * settings.confirm,
+        rest=max(0, settings.trials - study.trials.finished),
     )

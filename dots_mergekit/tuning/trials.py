@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import optuna
@@ -14,9 +15,9 @@ from optuna.trial import FrozenTrial, TrialState
 from dots_mergekit.errors import DotsError, NonFiniteError
 from dots_mergekit.objectives.scores import Scores
 from dots_mergekit.tuning.collapse import violation
-from dots_mergekit.tuning.ranges import DENSITY_STEP
+from dots_mergekit.tuning.ranges import DENSITY_STEP, Range
 from dots_mergekit.tuning.settings import Settings
-from dots_mergekit.tuning.space import Point, ranges
+from dots_mergekit.tuning.space import Point
 
 __all__ = ["LeftOut", "SecondLook", "Trial", "Trials"]
 
@@ -41,6 +42,7 @@ class Trial:
         scores: What the scorer said.
         seconds: Wall-clock time of the scoring.
         start: It is one of those that every search begins with.
+        ranges: Those it was proposed in, by the names of its point's parameters.
         same_as: The earlier trial at the same point whose scores these are.
     """
 
@@ -49,6 +51,7 @@ class Trial:
     scores: Scores
     seconds: float
     start: bool = False
+    ranges: Mapping[str, Range] = field(default_factory=dict)
     same_as: int | None = None
 
 
@@ -135,6 +138,7 @@ class Trials:
                 scores=Scores(objectives=objectives, details=kept["details"]),
                 seconds=kept["seconds"],
                 start=frozen.user_attrs.get(_START, False),
+                ranges=_ranges(frozen),
                 same_as=kept["same_as"],
             )
         except (KeyError, TypeError, ValueError) as error:
@@ -148,6 +152,7 @@ class Trials:
         self,
         planned: Iterable[Point],
         starts: int,
+        ranges: Mapping[str, Range],
         sampler: Callable[[int], optuna.samplers.BaseSampler],
         *,
         only_planned: bool = False,
@@ -161,6 +166,7 @@ class Trials:
         Args:
             planned: The points that come before the sampler's, in their order.
             starts: How many of them, from the first, are those that every search begins with.
+            ranges: Where the sampler looks, by the names of a point's parameters.
             sampler: Makes a fresh one for a single suggestion, from the number of finished trials.
             only_planned: The planned points are all there is.
 
@@ -172,7 +178,7 @@ class Trials:
             name: FloatDistribution(
                 *ends, step=None if name in self._settings.weights else DENSITY_STEP
             )
-            for name, ends in ranges(self._settings).items()
+            for name, ends in ranges.items()
         }
         running = [one for one in self._all() if one.state == TrialState.RUNNING]
         if running:
@@ -207,14 +213,15 @@ class Trials:
 
         It is made in a copy of the study, in memory, and kept as a whole: in the study itself
         Optuna keeps one parameter after the other, and a run that ends between two of them would
-        leave a half that nobody can complete as the sampler would have.
+        leave a half that nobody can complete as the sampler would have. There all trials are of
+        the space as it is now: Optuna's samplers leave out parameters whose range has changed.
         """
         copied = optuna.create_study(
             storage=optuna.storages.InMemoryStorage(),
             directions=self._study.directions,
             sampler=self._study.sampler,
         )
-        copied.add_trials(self._all())
+        copied.add_trials([_as_if_in(space, frozen) for frozen in self._all()])
         copied.ask(dict(space))
         suggested = copied.get_trials(deepcopy=False)[-1]
         # With what the sampler noted of it, as its generation.
@@ -284,3 +291,16 @@ def _counts(frozen: FrozenTrial) -> bool:
     return frozen.state == TrialState.COMPLETE or (
         frozen.state == TrialState.FAIL and _UNSCORABLE in frozen.user_attrs
     )
+
+
+def _ranges(frozen: FrozenTrial) -> dict[str, Range]:
+    """Give the ranges that a trial was proposed in."""
+    spaces = frozen.distributions.items()
+    return {name: (d.low, d.high) for name, d in spaces if isinstance(d, FloatDistribution)}
+
+
+def _as_if_in(space: Mapping[str, FloatDistribution], frozen: FrozenTrial) -> FrozenTrial:
+    """Give a trial as if it had been proposed in a space, which holds its point."""
+    moved = copy.copy(frozen)
+    moved.distributions = {name: space[name] for name in frozen.params}
+    return moved

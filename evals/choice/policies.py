@@ -8,17 +8,30 @@ best unasked grid point.
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy.stats import beta, norm
 from worlds import World, agreements, consistencies, majorities, pseudo_labels
 
-__all__ = ["Box", "Policy", "Run", "run"]
+__all__ = [
+    "Asked",
+    "Box",
+    "Policy",
+    "Pool",
+    "Run",
+    "asked_once",
+    "known",
+    "pool_of",
+    "run",
+    "support",
+]
 
 Array = NDArray[Any]
 
@@ -30,6 +43,20 @@ _MOST_WITHOUT_ANSWER = 0.5
 _LENGTHS = (0.6, 0.6, 0.5)
 _OFFSET = 0.25
 _NOISE = 0.03
+
+# Points by which ranges are widened.
+_BEST = 3
+
+# Of a race: the queries of its first part.
+_FIRST = 16
+
+# A majority is decided when it is the larger half of all answers with this probability.
+_SURE = 0.95
+
+# The norms of the sources' changes, by the names of worlds whose checkpoints were at hand.
+_NORMS: Mapping[str, Mapping[str, float]] = json.loads(
+    Path(__file__).with_name("norms.json").read_text(encoding="utf-8")
+)
 
 
 @dataclass(frozen=True)
@@ -48,6 +75,26 @@ class Box:
         found: Array = world.grid[inside & np.isin(density, self.densities)]
         return found
 
+    def widened(self, world: World, likely: Array) -> Box:
+        """Give the box after the search has moved its ends, as `tuning.widening` does.
+
+        As long as one of the best points of the screen lies at an end, that end moves outwards by
+        half of the range, and at least to the next point of the grid.
+        """
+        ranges, points = [self.sft, self.rlvr], self.of(world)
+        best = world.places[points[np.argsort(-likely[points], kind="stable")[:_BEST]]]
+        moved = []
+        for axis, (low, high) in enumerate(ranges):
+            known = np.unique(world.places[points, axis])
+            everywhere = np.unique(world.places[world.grid, axis])
+            if known[-1] in best[:, axis] and (beyond := everywhere[everywhere > high]).size:
+                high = max(high + (high - low) / 2, beyond[0])
+            if known[0] in best[:, axis] and (beyond := everywhere[everywhere < low]).size:
+                low = min(low - (high - low) / 2, beyond[-1])
+            moved.append((low, high))
+        grown = replace(self, sft=moved[0], rlvr=moved[1])
+        return self if grown == self else grown.widened(world, likely)
+
 
 @dataclass(frozen=True)
 class Policy:
@@ -64,13 +111,18 @@ class Policy:
             as in the package: of the likelier answer, by the first and the shortest response of
             each source that gave it. By the first response of each source alone: `sum` over the
             sources; the `likelier` one; that of the `surer` source. All candidates are used.
+        widens: The box grows where the best by the screen lies at an end of it.
+        smooth: The screen's values are smoothed over the points by a surrogate.
         screened: How many of the best so found may be asked; None is all of them.
+        race: All points are asked 16 queries first, and so many of the best the others.
         trials: How many points are asked; None asks all that are left.
         votes: How often each query is asked at each point.
+        more: Votes beyond these, for the queries that the first ones leave undecided.
         rule: What chooses: a plain objective, their sum, their sum smoothed by a surrogate, the
-            screen's own order, what screened the points and half of that sum (`both`), or the
-            share of answers that the next points of the grid give, too (AdaMMS,
-            arXiv:2503.23733).
+            screen's own order, what screened the points and half of that sum (`both`), the share
+            of answers that the next points of the grid give, too (AdaMMS, arXiv:2503.23733), or
+            λ in proportion to 1/‖τ‖ with the sum 1 (`norms`; NAN, arXiv:2505.16148), for which
+            the nearest recorded point stands, a source alone among them.
         confirm: How many of the best are asked again.
         confirm_votes: How often.
         fresh: Ask them other queries than those of the search, as far as there are some.
@@ -84,12 +136,16 @@ class Policy:
     size: int = 64
     selection: Literal["difficulty", "random"] = "difficulty"
     screen: Literal["support", "sum", "likelier", "surer"] | None = None
+    widens: bool = False
+    smooth: bool = False
     screened: int | None = None
+    race: int | None = None
     trials: int | None = 40
     votes: int = 7
-    rule: Literal["sum", "consistency", "agreement", "smooth", "screen", "both", "neighbours"] = (
-        "sum"
-    )
+    more: int = 0
+    rule: Literal[
+        "sum", "consistency", "agreement", "smooth", "screen", "both", "neighbours", "norms"
+    ] = "sum"
     confirm: int = 3
     confirm_votes: int = 20
     fresh: bool = False
@@ -112,7 +168,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class _Pool:
+class Pool:
     """The queries of a run, and what the sources said to them.
 
     Attributes:
@@ -134,6 +190,11 @@ class _Pool:
     tokens: int
 
 
+def known(policy: Policy, world: World) -> bool:
+    """Say whether what a policy needs was recorded."""
+    return policy.rule != "norms" or world.name in _NORMS
+
+
 def run(policy: Policy, world: World, seed: int) -> Run:
     """Run a policy; all that is random follows from the seed."""
     rng = np.random.default_rng(seed)
@@ -141,15 +202,26 @@ def run(policy: Policy, world: World, seed: int) -> Run:
     order = rng.permutation(world.answers.shape[2])
     pool = _select(policy, world, order, rng)
     generated, read, likely = pool.tokens, 0, np.empty(0)
+    if policy.rule == "norms":
+        return Run(_by_norms(world), generated, read)
     points = policy.box.of(world)
     if policy.screen is not None:
         on, surer = np.r_[pool.queries, pool.rest], np.r_[pool.surer, pool.rest_surer]
         likely, each = _likelihoods(world, policy.screen, on, surer)
+        if policy.widens:
+            points = policy.box.widened(world, likely).of(world)
+        if policy.smooth:
+            likely[points] = _smoothed(world.places, points, likely[points], points)[0]
         read = each * len(points)
         points = points[np.argsort(-likely[points], kind="stable")][: policy.screened]
     if policy.rule == "screen" or policy.trials == 0:
         return Run(int(points[0]), generated, read)
-    asked = _Asked(world, pool.queries, pool.labels, order[: policy.votes])
+    if policy.race is not None:
+        first = Asked(world, pool.queries[:_FIRST], pool.labels[:_FIRST], order[: policy.votes])
+        ahead = np.argsort(-first.merits(points, "sum"), kind="stable")
+        generated += int(first.tokens[points[ahead[policy.race :]]].sum())
+        points = points[ahead[: policy.race]]
+    asked = Asked(world, pool.queries, pool.labels, order, policy.votes, policy.more)
     tried = _search(points, asked, policy, rng)
     cost = asked.tokens[tried].sum()
     if policy.charged is not None:
@@ -166,13 +238,34 @@ def run(policy: Policy, world: World, seed: int) -> Run:
     queries, labels, votes = pool.queries, pool.labels, order[-policy.confirm_votes :]
     if policy.fresh and len(pool.rest):
         queries, labels = pool.rest[: policy.size], pool.rest_labels[: policy.size]
-    again = _Asked(world, queries, labels, votes)
+    again = Asked(world, queries, labels, votes)
     generated += int(again.tokens[few].sum())
     rule = "sum" if policy.rule == "smooth" else policy.rule
     return Run(int(few[np.argmax(again.merits(few, rule))]), generated, read)
 
 
-def _select(policy: Policy, world: World, order: Array, rng: np.random.Generator) -> _Pool:
+def pool_of(policy: Policy, world: World, seed: int) -> Pool:
+    """Give the pool of a run with a seed."""
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(world.answers.shape[2])
+    return _select(policy, world, order, rng)
+
+
+def asked_once(world: World, pool: Pool, votes: int, seed: int) -> Asked:
+    """Ask every point the queries of a pool, so often each."""
+    order = np.random.default_rng(seed).permutation(world.answers.shape[2])
+    return Asked(world, pool.queries, pool.labels, order, votes)
+
+
+def _by_norms(world: World) -> int:
+    """Give the point that is nearest to λ in proportion to 1/‖τ‖."""
+    norms = np.array([_NORMS[world.name][name] for name in world.sources])
+    wanted = np.array([*(1 / norms / (1 / norms).sum()), float(world.settings["pool_density"])])
+    apart = np.abs(_features(world.places) - _features(wanted[None])) / _LENGTHS
+    return int(np.argmin(apart.sum(1)))
+
+
+def _select(policy: Policy, world: World, order: Array, rng: np.random.Generator) -> Pool:
     """Draw candidates, let the sources answer, and choose the pool."""
     candidates = rng.permutation(len(world.queries))[: policy.candidates]
     density = float(world.settings["pool_density"])
@@ -180,7 +273,7 @@ def _select(policy: Policy, world: World, order: Array, rng: np.random.Generator
     place = np.ix_(candidates, order[: policy.source_votes])
     if not policy.source_votes:  # nobody asks the sources
         nobody = np.zeros(len(candidates), int)
-        return _Pool(candidates, nobody - 1, nobody, candidates[:0], nobody[:0], nobody[:0], 0)
+        return Pool(candidates, nobody - 1, nobody, candidates[:0], nobody[:0], nobody[:0], 0)
     polls = [world.answers[point][place] for point in alone]
     labels, difficulty = pseudo_labels(polls)
     surer = np.argmax([majorities(poll)[1] for poll in polls], 0)
@@ -196,14 +289,38 @@ def _select(policy: Policy, world: World, order: Array, rng: np.random.Generator
             rng.permutation(usable[half:])[: policy.size - policy.size // 2],
         ]
     rest = np.setdiff1d(np.arange(len(candidates)), taken)
-    return _Pool(
+    return Pool(
         candidates[taken], labels[taken], surer[taken],
         candidates[rest], labels[rest], surer[rest], tokens,
     )  # fmt: skip
 
 
-def _likelihoods(world: World, how: str, queries: Array, surer: Array) -> tuple[Array, int]:
+def support(world: World, queries: Array) -> tuple[Array, Array]:
+    """Give `support` and `weakest_support` of each point on some queries, as the package does."""
+    nobody = np.zeros(len(world.queries), int)
+    likely, _ = _likelihoods(world, "support", queries, nobody)
+    sides = [
+        _likelihoods(world, "support", queries, nobody, lambda ways, n=n: ways[..., n])[0]
+        for n in range(len(world.sources))
+    ]
+    return likely, np.min(sides, 0)
+
+
+def _likelihoods(
+    world: World,
+    how: str,
+    queries: Array,
+    surer: Array,
+    reduce: Callable[[Array], Array] = lambda ways: ways.max(-1),
+) -> tuple[Array, int]:
     """Give, for each point, the mean over queries of how probable the sources' answers are to it.
+
+    Args:
+        world: The world.
+        how: A screen.
+        queries: Their numbers.
+        surer: Which source is surer of its answer, to each of them.
+        reduce: Makes one number of those of the sources, which are the last axis; of `support`.
 
     Returns:
         The means [P], and the tokens that are read for one point.
@@ -221,7 +338,7 @@ def _likelihoods(world: World, how: str, queries: Array, surer: Array) -> tuple[
     probable = np.where(flat >= 0, np.exp(-world.kept_loss[:, np.maximum(flat, 0), 3]), 0.0)
     if how == "support":
         ways = [probable * new * same for same in _same_answer(majority, used.shape[2])]
-        found = np.max([np.minimum(1.0, way.sum(-1)) for way in ways], 0)
+        found = reduce(np.stack([np.minimum(1.0, way.sum(-1)) for way in ways], -1))
     else:
         first = np.moveaxis(probable, -1, 0)
         found = {
@@ -248,18 +365,45 @@ def _same_answer(majority: Sequence[Array], each: int) -> list[Array]:
     ]
 
 
-class _Asked:
+class Asked:
     """What all points would score on some queries with some votes, and cost."""
 
-    def __init__(self, world: World, queries: Array, labels: Array, votes: Array) -> None:
-        place = np.ix_(np.arange(len(world.places)), queries, votes)
+    def __init__(
+        self,
+        world: World,
+        queries: Array,
+        labels: Array,
+        order: Array,
+        votes: int | None = None,
+        more: int = 0,
+    ) -> None:
+        first = order[:votes]
+        place = np.ix_(np.arange(len(world.places)), queries, first)
         answers = world.answers[place]
         self.consistency = consistencies(answers)
         self.agreement = agreements(answers, labels)
         self.no_answer = (answers < 0).mean((1, 2))
         self.tokens = world.tokens[place].sum((1, 2), dtype=int)
         self._answers, self._places = answers, world.places
-        self._features = np.c_[np.log(world.places[:, :2] + _OFFSET), world.places[:, 2]]
+        if more:
+            self._ask_more(world, queries, labels, order[: len(first) + more])
+
+    def _ask_more(self, world: World, queries: Array, labels: Array, votes: Array) -> None:
+        """Ask undecided queries again; what is counted are posterior means (arXiv:2305.11860)."""
+        few = self._answers.shape[2]
+        place = np.ix_(np.arange(len(world.places)), queries, votes)
+        answers, known = world.answers[place], labels >= 0
+        largest = np.rint(majorities(self._answers)[1] * few)
+        undecided = beta.sf(0.5, largest + 1, few - largest + 1) < _SURE
+        asked = np.where(undecided, len(votes), few)
+        again = np.rint(majorities(answers)[1] * len(votes))
+        right = (answers == labels[:, None]).cumsum(-1)
+        won = np.where(undecided, again, largest)
+        said = np.where(undecided, right[..., -1], right[..., few - 1])
+        self.consistency = ((won + 1) / (asked + 2)).mean(1)
+        self.agreement = ((said + 1) / (asked + 2))[:, known].mean(1)
+        again = world.tokens[place][..., few:].sum(-1, dtype=int)
+        self.tokens += np.where(undecided, again, 0).sum(1)
 
     def merits(self, points: Array, rule: str) -> Array:
         """Give what a rule prefers, higher is better."""
@@ -286,20 +430,31 @@ class _Asked:
     def smoothed(self, known: Array, at: Array) -> tuple[Array, Array]:
         """Give mean and standard deviation of a Gaussian process for the sum, at points."""
         values = (self.consistency + self.agreement)[known]
-        mean, spread = values.mean(), max(values.std(), 1e-3)
-
-        def kernel(a: Array, b: Array) -> Array:
-            apart = (self._features[a][:, None] - self._features[b][None]) / _LENGTHS
-            found: Array = spread**2 * np.exp(-0.5 * (apart**2).sum(-1))
-            return found
-
-        inverse = np.linalg.inv(kernel(known, known) + _NOISE**2 * np.eye(len(known)))
-        across = kernel(at, known)
-        variance = spread**2 - np.einsum("ij,jk,ik->i", across, inverse, across)
-        return mean + across @ inverse @ (values - mean), np.sqrt(np.maximum(variance, 1e-12))
+        return _smoothed(self._places, known, values, at)
 
 
-def _search(points: Array, asked: _Asked, policy: Policy, rng: np.random.Generator) -> Array:
+def _features(places: Array) -> Array:
+    found: Array = np.c_[np.log(places[:, :2] + _OFFSET), places[:, 2]]
+    return found
+
+
+def _smoothed(places: Array, known: Array, values: Array, at: Array) -> tuple[Array, Array]:
+    """Give mean and standard deviation at points of a Gaussian process that knows noisy values."""
+    features = _features(places)
+    mean, spread = values.mean(), max(values.std(), 1e-3)
+
+    def kernel(a: Array, b: Array) -> Array:
+        apart = (features[a][:, None] - features[b][None]) / _LENGTHS
+        found: Array = spread**2 * np.exp(-0.5 * (apart**2).sum(-1))
+        return found
+
+    inverse = np.linalg.inv(kernel(known, known) + _NOISE**2 * np.eye(len(known)))
+    across = kernel(at, known)
+    variance = spread**2 - np.einsum("ij,jk,ik->i", across, inverse, across)
+    return mean + across @ inverse @ (values - mean), np.sqrt(np.maximum(variance, 1e-12))
+
+
+def _search(points: Array, asked: Asked, policy: Policy, rng: np.random.Generator) -> Array:
     """Give the points that are asked, in their order.
 
     The best by the screen come first, where there was one, else corners and a random few; then

@@ -19,7 +19,7 @@ import logging
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -219,10 +219,15 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, metavar="DIR")
     parser.add_argument("--queries", type=int, default=256, help="default: %(default)s")
     parser.add_argument("--votes", type=int, default=20, help="default: %(default)s")
+    parser.add_argument(
+        "--densities", type=float, nargs="*", metavar="D", help="default: all of the world's"
+    )
     arguments = parser.parse_args()
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     torch.set_num_threads(1)
     subject = SUBJECTS[arguments.world]()
+    if arguments.densities:
+        subject = replace(subject, densities=arguments.densities)
     listed = places(subject)
     work: Path = arguments.work / arguments.name
     work.mkdir(parents=True, exist_ok=True)

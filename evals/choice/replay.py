@@ -1,19 +1,20 @@
 """Which way to search is worth its tokens? Policies, replayed on recorded worlds with known truth.
 
-    python evals/choice/replay.py evals/choice/recorded/*.parquet --runs 45
+    python evals/choice/replay.py evals/choice/recorded/*.parquet --apart arithmetic3 arithmetic4
 
-For each world and policy: the tokens generated as a share of the paper's protocol, and the regret,
-in percentage points of the mean accuracy over the world's families of test questions. Two regrets
-are printed. Against the best: how far the choice is below the best grid point by the same test
-questions, which noise flatters. Against labels: how far it is below the point that is best on one
-half of the test questions, both measured on the other half, over halves; it can be negative.
+Prints Markdown: first a table of all policies over the worlds that rules were found on, and one
+over those that were kept apart, then one of each world by itself. Tokens generated are a share of
+those of the paper's protocol. Regrets are in percentage points of the mean accuracy over a world's
+families of test questions. Against the best: how far the choice is below the best grid point by the
+same test questions, which noise flatters. Against labels: how far it is below the point that is
+best on one half of the test questions, both measured on the other half, over halves; it can be
+negative. Against dense: the same with the best point of density 1, which is task arithmetic.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from policies import Box, Policy, run
+from policies import Box, Policy, known, run
 from worlds import World, read
 
 from dots_mergekit.messages import markdown_table
@@ -36,6 +37,7 @@ _HALVES = 20
 _PAPER_BOX = Box((0.5, 2.0), (0.5, 2.0), (0.3,))
 _PAPER = Policy(box=_PAPER_BOX, trials=None, charged=100, rule="consistency", confirm=0)
 _VOTES = Policy(box=_PAPER_BOX, trials=None, charged=40)
+_EVERYWHERE = replace(_VOTES, box=Box(), charged=None, trials=40)
 _SUPPORT = Policy(screen="support", rule="screen", selection="random", candidates=128)
 _OURS = Policy(
     screen="support", rule="both", selection="random", candidates=192, size=192,
@@ -44,13 +46,18 @@ _OURS = Policy(
 
 POLICIES: Mapping[str, Policy] = {
     "(1, 1), density 0.3": Policy(box=Box((1, 1), (1, 1), (0.3,)), source_votes=0, trials=0),
+    "NAN: λ ∝ 1/norm": Policy(source_votes=0, trials=0, rule="norms"),
     "AdaMMS: agreement of neighbours": Policy(
         box=Box(densities=(0.3,)), candidates=100, size=100, source_votes=0, selection="random",
         trials=None, votes=1, rule="neighbours", confirm=0,
     ),
     "paper": _PAPER,
     "votes": _VOTES,
-    "votes, every λ and density": replace(_VOTES, box=Box(), charged=None, trials=40),
+    "votes, every λ and density": _EVERYWHERE,
+    "these votes, smooth": replace(_EVERYWHERE, rule="smooth", confirm=0),
+    "these votes, four and three more": replace(_EVERYWHERE, votes=4, more=3),
+    "these votes, confirmed elsewhere": replace(_EVERYWHERE, fresh=True),
+    "all raced on 16 queries, 8 asked the rest": replace(_EVERYWHERE, trials=None, race=8),
     "16 asked, smooth": Policy(trials=16, rule="smooth", confirm=0),
     "sum, 128 candidates": replace(_SUPPORT, screen="sum"),
     "likelier, 128": replace(_SUPPORT, screen="likelier"),
@@ -59,6 +66,10 @@ POLICIES: Mapping[str, Policy] = {
     "the same, the paper's λ": replace(_OURS, box=replace(_PAPER_BOX, densities=Box().densities)),
     "the same, density 0.3": replace(_OURS, box=Box(densities=(0.3,))),
     "the same, the paper's range": replace(_OURS, box=_PAPER_BOX),
+    "the same, the paper's range, widened": replace(_OURS, box=_PAPER_BOX, widens=True),
+    "the same, smooth support": replace(_OURS, smooth=True),
+    "the same, asked three times": replace(_OURS, votes=3),
+    "the same, best 4": replace(_OURS, screened=4, trials=4),
     "the same, 128": replace(_OURS, candidates=128, size=128),
     "the same, best 8 asked four times": replace(_OURS, screened=8, trials=8, votes=4),
     "support, 64": replace(_SUPPORT, candidates=64),
@@ -101,27 +112,34 @@ class Regrets:
         shares: Tokens generated, as a share of the paper's protocol with the same seed.
         best: Regrets against the best point, in points.
         labels: Regrets against the choice by labels of half of the test questions.
+        dense: Regrets against such a choice among the points of density 1.
     """
 
     shares: Sequence[float]
     best: Sequence[float]
     labels: Sequence[float]
+    dense: Sequence[float]
 
 
 def replayed(policy: Policy, world: World, runs: int) -> Regrets:
     """Run a policy with each seed."""
-    accuracy, by_labels = world.accuracy.mean(1), _by_labels(world)
-    shares, best, labels = [], [], []
+    accuracy, by_labels = world.accuracy.mean(1), _by_labels(world, world.grid)
+    dense = world.grid[world.places[world.grid, 2] == 1]
+    by_dense, shares, best, labels, below = _by_labels(world, dense), [], [], [], []
     for seed in range(runs):
         found = run(policy, world, seed)
         shares.append(found.generated / run(_PAPER, world, seed).generated)
         best.append(float(accuracy[world.grid].max() - accuracy[found.chosen]))
         labels.append(float(by_labels[found.chosen]))
-    return Regrets(shares, best, labels)
+        below.append(float(by_dense[found.chosen]))
+    return Regrets(shares, best, labels, below)
 
 
-def _by_labels(world: World) -> NDArray[Any]:
-    """Give each point's regret against the choice by labels, mean over halves of the questions."""
+def _by_labels(world: World, among: NDArray[Any]) -> NDArray[Any]:
+    """Give each point's regret against the choice among some points by labels.
+
+    That is the mean over halves of the questions.
+    """
     rng, tests = np.random.default_rng(0), np.array(world.tests)
     regrets = np.zeros(len(world.places))
     for _ in range(_HALVES):
@@ -129,7 +147,7 @@ def _by_labels(world: World) -> NDArray[Any]:
         for family in world.families:
             of_family = rng.permutation(np.flatnonzero(tests == family))
             shown[of_family[: len(of_family) // 2]] = True
-        chosen = world.grid[np.argmax(_accuracy(world, tests, shown)[world.grid])]
+        chosen = among[np.argmax(_accuracy(world, tests, shown)[among])]
         measured = _accuracy(world, tests, ~shown)
         regrets += (measured[chosen] - measured) / _HALVES
     return regrets
@@ -142,10 +160,22 @@ def _accuracy(world: World, tests: NDArray[Any], shown: NDArray[Any]) -> NDArray
     return found
 
 
-def row(name: str, regrets: Regrets) -> tuple[str, ...]:
-    """Spell a line of the table."""
-    cells = [name, f"{100 * statistics.fmean(regrets.shares):.1f}"]
-    for values in (regrets.best, regrets.labels):
+HEAD = (
+    "policy",
+    "tokens, %",
+    *(f"{kind}, {of}" for kind in ("best", "labels", "dense") for of in ("mean", "95%", "worst")),
+)
+
+
+def row(name: str, found: Sequence[Regrets]) -> tuple[str, ...]:
+    """Spell a line of a table: what runs in some worlds came to."""
+    shares = [share for one in found for share in one.shares]
+    regrets = [
+        [value for one in found for value in values(one)]
+        for values in (lambda one: one.best, lambda one: one.labels, lambda one: one.dense)
+    ]
+    cells = [name, f"{100 * statistics.fmean(shares):.1f}"]
+    for values in regrets:
         cells += [
             f"{statistics.fmean(values):.2f}",
             f"{np.percentile(values, 95):.2f}",
@@ -174,36 +204,49 @@ def draw(worlds: Sequence[World], runs: int, path: Path) -> None:
 
 
 def main() -> None:
-    """Print a table for each world, or draw the trade-off."""
+    """Print the tables, or draw the trade-off."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("worlds", type=Path, nargs="+")
     parser.add_argument("--runs", type=int, default=45)
     parser.add_argument("--policies", nargs="*", default=list(POLICIES), choices=list(POLICIES))
+    parser.add_argument("--apart", nargs="*", default=[], help="worlds that no rule was found on")
     parser.add_argument(
         "--draw", type=Path, metavar="PNG", help="draw regret against tokens instead"
     )
     options = parser.parse_args()
+    worlds = [read(path) for path in options.worlds]
     if options.draw is not None:
-        draw([read(path) for path in options.worlds], options.runs, options.draw)
+        draw(worlds, options.runs, options.draw)
         return
-    for path in options.worlds:
-        world, begun = read(path), time.perf_counter()
-        accuracy = world.accuracy.mean(1)
-        best = world.grid[np.argmax(accuracy[world.grid])]
+    found = {
+        (name, world.name): replayed(POLICIES[name], world, options.runs)
+        for name in options.policies
+        for world in worlds
+        if known(POLICIES[name], world)
+    }
+    groups = {
+        "Rules were found on": [w.name for w in worlds if w.name not in options.apart],
+        "Kept apart": [w.name for w in worlds if w.name in options.apart],
+    }
+    wide = {title: names for title, names in groups.items() if len(names) > 1}
+    for title, names in {**wide, **{_told(world): [world.name] for world in worlds}}.items():
         rows = [
-            row(name, replayed(POLICIES[name], world, options.runs)) for name in options.policies
+            row(policy, [found[policy, name] for name in names])
+            for policy in options.policies
+            if all((policy, name) in found for name in names)
         ]
-        sft, rlvr, density = world.places[best]
-        print(
-            f"\n{world.name}: the best point, {accuracy[best]:.1f}%, is ({sft:g}, {rlvr:g}) at "
-            f"density {density:g}; {options.runs} runs\n"
-        )
-        head = ["policy", "tokens, % of the paper's"]
-        head += [f"{kind}, {of}" for kind in ("best", "labels") for of in ("mean", "95%", "worst")]
-        print(markdown_table(head, rows, numbers=True))
-        print(f"\n{time.perf_counter() - begun:.0f} s")
+        if rows:
+            print(f"\n**{title}**: {', '.join(names)}; {options.runs} runs each\n")
+            print(markdown_table(HEAD, rows, numbers=True))
+
+
+def _told(world: World) -> str:
+    accuracy = world.accuracy.mean(1)
+    best = world.grid[np.argmax(accuracy[world.grid])]
+    sft, rlvr, density = world.places[best]
+    return f"Best {accuracy[best]:.1f}% at ({sft:g}, {rlvr:g}), density {density:g}"
 
 
 if __name__ == "__main__":

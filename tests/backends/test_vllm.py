@@ -171,6 +171,9 @@ def test_likelihoods_are_those_of_the_hugging_face_backend(model: LiveVllmModel)
     names = ("perplexity", "support", "weakest_support")
     with LmEvalScorer(model, SAMPLED, names) as scorer:
         found = scorer.score(B, said, seed=1)
+        other = scorer.score(A, said, seed=1)
+        again = scorer.score(B, said, seed=2)
+    assert again.objectives == found.objectives != other.objectives, "nothing old is read"
     with LmEvalScorer(open_model(B, device="cpu"), SAMPLED, names) as scorer:
         wanted = scorer.score(B, said, seed=1)
     assert found.details["tokens"] == wanted.details["tokens"] == 0

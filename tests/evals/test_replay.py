@@ -37,9 +37,10 @@ def test_a_policy_depends_on_its_seed_and_not_on_the_truth(name: str, world: Wor
     )
     found = run(POLICIES[name], world, 3)
     assert run(POLICIES[name], blind, 3) == found == run(POLICIES[name], world, 3)
-    assert found.chosen in world.grid
+    assert found.chosen in world.grid or POLICIES[name].rule == "norms"
     costs = {run(POLICIES[name], world, seed).generated for seed in range(3)}
-    assert costs == {0} if name.startswith("(1, 1)") else costs != {found.generated}
+    free = POLICIES[name].source_votes == 0 and POLICIES[name].trials == 0
+    assert costs == {0} if free else costs != {found.generated}
 
 
 def test_screening_alone_pays_for_the_sources_votes_and_for_reading(world: World) -> None:

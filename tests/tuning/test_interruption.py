@@ -22,10 +22,10 @@ from dots_mergekit.tuning.again import recorded
 from dots_mergekit.tuning.seen import read_seen
 
 CHECKPOINTS = Path(__file__).resolve().parents[2] / "examples" / "arithmetic" / "checkpoints"
-TRIALS = 8
+TRIALS = 14
 
-# Five trials are starting points: from the sixth on the sampler speaks.
-SEARCHING = f"trials/{5:04d}.yml"
+# Five trials are starting points, five are proposed: from the eleventh on, the ranges are wider.
+SEARCHING = f"trials/{10:04d}.yml"
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +48,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "dtype": "bfloat16",
         "tune": {
             "queries": {"source": str(folder / "questions.jsonl"), "size": 6, "votes": 2},
+            "weight": {"sft": [0.2, 0.4], "rlvr": [0.5, 1.0]},
             "votes": 2,
             "max_tokens": 32,
             "trials": TRIALS,
@@ -126,6 +127,12 @@ def test_scores_are_functions_of_what_is_kept_of_the_answers(whole: Path) -> Non
         scores = Scores.of(read_seen(whole, int(row["trial"])), objectives)
         for name, value in {**scores.objectives, **scores.details}.items():
             assert float(row[name]) == value
+
+
+def test_the_search_that_is_interrupted_widens_its_ranges(whole: Path) -> None:
+    assert "was widened from" in (whole / "report.md").read_text()
+    within = [float(row["sft"]) <= 0.4 and float(row["rlvr"]) <= 1.0 for row in trials(whole)]
+    assert all(within[:10]) and not all(within)
 
 
 MOMENTS: Mapping[str, tuple[Callable[[Path], bool], str]] = {

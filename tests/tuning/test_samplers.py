@@ -48,7 +48,8 @@ def suggested(study: optuna.Study) -> dict[str, Any]:
 def test_every_sampler_searches_inside_the_ranges_and_the_same_way_each_time(
     world: World, sampler: str
 ) -> None:
-    recipe = world.recipe(sampler=sampler, trials=13, weight={"sft": [0, 3], "rlvr": [0.5, 1]})
+    ranges = {"sft": [0, 3], "rlvr": [0.5, 1]}
+    recipe = world.recipe(sampler=sampler, trials=13, weight=ranges, widen=[0.5, 1])
     one = world.tune(recipe, "one")
     assert all(0 <= x <= 3 and 0.5 <= y <= 1 for x, y in places(one))
     assert places(one) == places(world.tune(recipe, "two"))

@@ -12,7 +12,7 @@ from searching import World
 
 from dots_mergekit.recipe import Recipe
 from dots_mergekit.tuning.settings import Settings
-from dots_mergekit.tuning.space import Point, edges, starts
+from dots_mergekit.tuning.space import Point, at_ends, ranges, starts
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -49,8 +49,9 @@ def test_density_is_searched_in_steps_and_written_into_each_recipe(
         assert f"density: {values[0]}" in written.text
 
 
-def test_the_ends_beyond_which_nothing_lies_are_no_edges(world: World) -> None:
+def test_the_ends_beyond_which_nothing_lies_are_no_ends(world: World) -> None:
     recipe = world.recipe("dots", weight=[0, 3], density=[0.5, 1.0])
-    settings = Settings.parse(recipe)
-    assert edges(Point({"sft": 0.0, "rlvr": 1.5}, 1.0), settings) == []
-    assert len(edges(Point({"sft": 2.99, "rlvr": 1.5}, 0.5), settings)) == 2
+    spans = ranges(Settings.parse(recipe))
+    assert at_ends(Point({"sft": 0.0, "rlvr": 1.5}, 1.0), spans) == []
+    found = at_ends(Point({"sft": 2.99, "rlvr": 1.5}, 0.5), spans)
+    assert found == [("sft", 1), ("density", 0)]

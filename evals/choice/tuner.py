@@ -1,0 +1,208 @@
+"""The real tuner on recorded worlds: does it end well where its range of λ does not hold the best?
+
+    python evals/choice/tuner.py evals/choice/recorded/*.parquet
+
+`search` runs as always, at density 0.3 and with its defaults, but its scorer looks up what was
+recorded, linear between the grid's points in log(λ + 1/4); beyond the grid all is as at its end. So
+a search takes seconds, and the accuracy of its choice is known. From ranges that are too narrow,
+with ends that stay where they are and with ends that move (`widen`). Prints Markdown: the regret
+against the best grid point of that density, mean and worst over seeds, and where the choices were.
+
+    python evals/choice/tuner.py evals/choice/recorded/*.parquet --expected
+
+puts worlds into `dots_mergekit/tuning/expected.json` instead: the regrets after so many trials with
+a pool of so many queries, of which the package shows mean and worst while it searches. The range is
+[0.5, 2].
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import statistics
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from measure import QUERIES, ROOT, recipe_of
+from policies import Policy, asked_once, pool_of, support
+from scipy.interpolate import RegularGridInterpolator
+from worlds import World, read
+
+from dots_mergekit.answers.vote import Vote
+from dots_mergekit.messages import markdown_table
+from dots_mergekit.objectives import DIRECTIONS
+from dots_mergekit.objectives.queries import Query
+from dots_mergekit.objectives.scores import Poll, Scores
+from dots_mergekit.recipe import Recipe
+from dots_mergekit.tuning.choice import pick, ranking
+from dots_mergekit.tuning.outcome import Outcome
+from dots_mergekit.tuning.search import search
+from dots_mergekit.tuning.settings import Settings
+from dots_mergekit.tuning.space import apart
+
+DENSITY = 0.3
+OFFSET = 0.25
+RANGES = {"[0.25, 1]": (0.25, 1.0), "[0.5, 2]": (0.5, 2.0), "[0, 3]": (0.0, 3.0)}
+POOLS = (64, 128, 192)
+TRIALS = (5, 10, 20, 30, 40)
+EXPECTED = ROOT / "dots_mergekit" / "tuning" / "expected.json"
+CHECKED = ("objectives", "pick", "confirm", "sampler")
+
+
+class RecordedScorer:
+    """A scorer that looks up a world at density 0.3.
+
+    Args:
+        world: The world.
+        seed: Of the pool, and of the votes that are seen.
+        size: Of the pool.
+    """
+
+    def __init__(self, world: World, seed: int, size: int) -> None:
+        pool = pool_of(Policy(candidates=size, size=size, selection="random"), world, seed)
+        likely, weakest = support(world, pool.queries)
+        voted = asked_once(world, pool, _settings(seed, RANGES["[0.5, 2]"]).second_votes, seed)
+        self._read = {"support": likely, "weakest_support": weakest}
+        votes = {"consistency": voted.consistency, "agreement": voted.agreement}
+        self._tables = {n: interpolated(world, v) for n, v in {**self._read, **votes}.items()}
+
+    def votes(self, recipe: Recipe, queries: Sequence[Query], count: int, seed: int) -> Poll:
+        """Agree always: the pool is the recorded one."""
+        vote = Vote("1", 1.0, (("1", count),), 0, count)
+        return Poll([vote] * len(queries), 0.0, [("1",)] * len(queries))
+
+    def score(
+        self, recipe: Recipe, queries: Sequence[Query], *, seed: int, votes: int | None = None
+    ) -> Scores:
+        """Look up."""
+        return self.look(recipe.weights(), voted=votes is not None)
+
+    def look(self, place: Mapping[str, float], *, voted: bool) -> Scores:
+        """Give the objectives at a place, those of votes among them."""
+        names = self._tables if voted else self._read
+        return Scores({name: at(self._tables[name], place) for name in names}, {})
+
+
+def interpolated(world: World, values: np.ndarray[Any, Any]) -> RegularGridInterpolator:
+    """Make a function of λ of what is known at the grid's points of density 0.3."""
+    points = [point for point in world.grid if world.places[point][2] == DENSITY]
+    axes = [np.unique(world.places[points][:, axis]) for axis in range(2)]
+    table = [[values[world.point(sft, rlvr, DENSITY)] for rlvr in axes[1]] for sft in axes[0]]
+    return RegularGridInterpolator([np.log(axis + OFFSET) for axis in axes], np.array(table))
+
+
+def at(known: RegularGridInterpolator, place: Mapping[str, float]) -> float:
+    """Look up; beyond the grid as at its end."""
+    asked = [
+        np.clip(np.log(max(place[name], 0.0) + OFFSET), axis[0], axis[-1])
+        for name, axis in zip(("sft", "rlvr"), known.grid, strict=True)
+    ]
+    return float(known([asked])[0])
+
+
+def _settings(seed: int, ends: tuple[float, float], **more: Any) -> Settings:
+    return Settings.model_validate(
+        {
+            "queries": {"source": str(QUERIES)},
+            "weight": {"sft": ends, "rlvr": ends},
+            "seed": seed,
+            **more,
+        }
+    )
+
+
+def run(scorer: RecordedScorer, settings: Settings) -> Outcome:
+    """Search with the real tuner."""
+    recipe = recipe_of(ROOT / "examples" / "arithmetic" / "checkpoints", 1.0, 1.0, DENSITY)
+    with tempfile.TemporaryDirectory() as folder:
+        return search(recipe, settings, lambda: scorer, Path(folder, "study"))
+
+
+def row(world: World, name: str, widens: bool, options: argparse.Namespace) -> tuple[str, ...]:
+    """Search with each seed, and spell a line of the table."""
+    known = interpolated(world, world.accuracy.mean(1))
+    regrets, chosen = [], []
+    for seed in range(options.seeds):
+        more = {} if widens else {"widen": RANGES[name]}
+        settings = _settings(seed, RANGES[name], trials=options.trials, **more)
+        outcome = run(RecordedScorer(world, seed, settings.queries.size), settings)
+        place = outcome.choice.point.weights
+        regrets.append(known.values.max() - at(known, place))
+        chosen.append(f"({place['sft']:.2f}, {place['rlvr']:.2f})")
+    return (
+        world.name, name, "widened" if widens else "as it is", f"{statistics.fmean(regrets):.2f}",
+        f"{max(regrets):.2f}", " ".join(chosen),
+    )  # fmt: skip
+
+
+def regrets_by_trials(world: World, seed: int, size: int) -> list[float]:
+    """Search once, and give the regret of what would be chosen after each number of trials."""
+    known, scorer = interpolated(world, world.accuracy.mean(1)), RecordedScorer(world, seed, size)
+    settings = _settings(seed, RANGES["[0.5, 2]"], trials=max(TRIALS))
+    trials = run(scorer, settings).trials
+    regrets = []
+    for count in TRIALS:
+        scores = [trial.scores for trial in trials[:count]]
+        ranked = [trials[i] for i in ranking(scores, settings.directions, settings.pick)]
+        far = apart([trial.point for trial in ranked], settings)
+        few = [ranked[index] for index in far][: settings.confirm]
+        again = [scorer.look(trial.point.weights, voted=True) for trial in few]
+        directions = {name: DIRECTIONS[name] for name in settings.second_objectives}
+        place = few[pick(again, directions, settings.pick)].point.weights
+        regrets.append(round(known.values.max() - at(known, place), 2))
+    return regrets
+
+
+def expect(worlds: Sequence[World], seeds: int) -> None:
+    """Put worlds into the table of the package."""
+    known = json.loads(EXPECTED.read_text(encoding="utf-8")) if EXPECTED.exists() else {}
+    regrets = known.get("regrets", {})
+    for world in worlds:
+        regrets[world.name] = {
+            str(size): [regrets_by_trials(world, seed, size) for seed in range(seeds)]
+            for size in POOLS
+        }
+        settings = _settings(0, RANGES["[0.5, 2]"])
+        content = {
+            "command": "python evals/choice/tuner.py evals/choice/recorded/*.parquet --expected",
+            "settings": {name: settings.content[name] for name in CHECKED},
+            "trials": TRIALS,
+            "regrets": dict(sorted(regrets.items())),
+        }
+        EXPECTED.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    """Search from every range, and print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("worlds", type=Path, nargs="+")
+    parser.add_argument("--seeds", type=int, default=3, help="default: %(default)s")
+    parser.add_argument("--trials", type=int, default=40, help="default: %(default)s")
+    parser.add_argument("--ranges", nargs="*", default=list(RANGES), choices=list(RANGES))
+    parser.add_argument("--expected", action="store_true", help="write what the package shows")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.ERROR)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    worlds = [read(path) for path in options.worlds]
+    if options.expected:
+        expect(worlds, options.seeds)
+        return
+    rows = [
+        row(world, name, widens, options)
+        for world in worlds
+        for name in options.ranges
+        for widens in (False, True)
+    ]
+    head = ("world", "range", "its ends", "regret, mean", "worst", "chosen")
+    print(markdown_table(head, rows))
+
+
+if __name__ == "__main__":
+    main()
