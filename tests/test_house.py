@@ -132,7 +132,7 @@ def test_a_room_leaves_to_others_what_is_theirs(module: Path) -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_calls_the_api_alone(name: str) -> None:
-    """Besides what it parses with: names of backends and baselines, and the schema."""
+    """Besides what it parses with: names of backends, baselines and benchmarks, and the schema."""
     module = PACKAGE / "cli" / f"{name}.py"
     own = {
         "cli",
@@ -140,6 +140,7 @@ def test_a_command_calls_the_api_alone(name: str) -> None:
         "backends.BACKENDS",
         "evaluation.baselines.BASELINES",
         "evaluation.baselines.USUAL",
+        "evaluation.benchmarks.sources.sources",
     }
     for full in imports(module):
         place = full.removeprefix("dots_mergekit.")
