@@ -65,7 +65,8 @@ def look(
             *(several, n, CHUNK, room),
             *addresses(counter, products, counts, listed, numbers, scratch),
         )
-        return np.sum(counts, axis=1, dtype=np.int64)
+        found: NDArray[np.int64] = counts.sum(axis=1)
+        return found
 
     counts = np.sum(together(work, chunks), axis=0)
     if numbers.max() > room:
@@ -110,7 +111,8 @@ def meet(
             *(several, n, CHUNK, CODES),
             *addresses(tables, counter, counts, scratch),
         )
-        return np.sum(counts, axis=1, dtype=np.int64)
+        found: NDArray[np.int64] = counts.sum(axis=1)
+        return found
 
     counts = np.sum(together(work, -(-n // CHUNK)), axis=0)
     return dict(zip(pairs, counts, strict=True))

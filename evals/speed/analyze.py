@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -24,7 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import merge
-from merge import SHAPES, describe_machine, write_checkpoints
+from merge import SHAPES, computed, describe_machine, write_checkpoints
 
 PASS = """
 import sys
@@ -125,12 +124,6 @@ def run(command: Sequence[str]) -> tuple[float, float, float, float]:
             errors.seek(0)
             sys.exit(errors.read().decode())
     return seconds, computed() - before, own, resident
-
-
-def computed() -> float:
-    """Give the seconds that all processes computed that were run so far."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 def memory(process: int) -> dict[str, float]:

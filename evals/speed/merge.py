@@ -19,6 +19,7 @@ import datetime
 import math
 import os
 import platform
+import resource
 import shutil
 import statistics
 import subprocess
@@ -158,16 +159,17 @@ def synthetic(shape: Sequence[int], generator: torch.Generator) -> tuple[Tensor,
     return base, sft, (base.view(torch.int16) + step).view(torch.bfloat16)
 
 
-def best(work: Callable[[], object], repeat: int, device: str) -> float:
-    """Seconds of the fastest of `repeat` runs, after one that does not count."""
-    seconds = []
+def best(work: Callable[[], object], repeat: int, device: str) -> tuple[float, float]:
+    """The least seconds, and those of all cores, of `repeat` runs after one that does not count."""
+    seconds, cores = [], []
     for _ in range(repeat + 1):
-        start = time.perf_counter()
+        start, before = time.perf_counter(), time.process_time()
         work()
         if device != "cpu":
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - start)
-    return min(seconds[1:])
+        cores.append(time.process_time() - before)
+    return min(seconds[1:]), min(cores[1:])
 
 
 WITHOUT_AVX512 = {
@@ -180,8 +182,8 @@ WITHOUT_AVX512 = {
 def time_kernel(entries: Sequence[int], device: str, repeat: int) -> None:
     """Print times of select and combine, beside copies and the reference, for each kind of code."""
     print(f"\n### The kernel on tensors of bfloat16 ({device}), ns for an entry\n")
-    print("| code | M entries | threads | what | ns | of the copy in place | reference, ns |")
-    print("|---|---|---|---|---|---|---|", flush=True)
+    print("| code | M entries | threads | what | ns | CPU ns | copy in place, CPU ns |", end="")
+    print(" reference, CPU ns |\n|---|---|---|---|---|---|---|---|", flush=True)
     print_kernel("this processor" if device == "cpu" else "torch", entries, device, repeat)
     if device == "cpu" and platform.machine() == "x86_64":
         subprocess.run(
@@ -223,15 +225,14 @@ def print_kernel(code: str, entries: Sequence[int], device: str, repeat: int) ->
         for threads in sorted({1, own}) if device == "cpu" else [1]:
             torch.set_num_threads(threads)
             for what, (ours, theirs, inputs) in work.items():
-                seconds, slow, copied = (
+                seconds, cores = best(ours, repeat, device)
+                (_, slow), (_, copied) = (
                     best(one, repeat, device)
-                    for one in (ours, theirs, partial(copy_in_place, inputs, out))
+                    for one in (theirs, partial(copy_in_place, inputs, out))
                 )
-                print(
-                    f"| {code} | {n / 1e6:.0f} | {threads} | {what} | {seconds / n * 1e9:.2f} "
-                    f"| {seconds / copied:.1f} | {slow / n * 1e9:.2f} |",
-                    flush=True,
-                )
+                cells = [f"{each / n * 1e9:.2f}" for each in (seconds, cores, copied, slow)]
+                row = [code, f"{n / 1e6:.0f}", str(threads), what, *cells]
+                print(f"| {' | '.join(row)} |", flush=True)
         torch.set_num_threads(own)
 
 
@@ -311,14 +312,14 @@ def recipe(folder: Path, method: str) -> Path:
     return path
 
 
-def run(command: Iterable[str | os.PathLike[str]]) -> tuple[float, float]:
-    """Run a command to its end; seconds and peak resident MiB.
+def run(command: Iterable[str | os.PathLike[str]]) -> tuple[float, float, float]:
+    """Run a command to its end; seconds, those of all cores, and peak resident MiB.
 
     The peak is the process's own record, read until it ends: what the system reports of a child
     afterwards begins with its parent's memory.
     """
     with tempfile.TemporaryFile() as errors:
-        start = time.perf_counter()
+        start, before = time.perf_counter(), computed()
         process = subprocess.Popen(
             [os.fspath(part) for part in command],
             stdout=subprocess.DEVNULL,
@@ -334,7 +335,13 @@ def run(command: Iterable[str | os.PathLike[str]]) -> tuple[float, float]:
         if process.returncode:
             errors.seek(0)
             sys.exit(errors.read().decode())
-    return seconds, peak
+    return seconds, computed() - before, peak
+
+
+def computed() -> float:
+    """The seconds that all processes computed that were run so far."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 COPY = """
@@ -359,7 +366,7 @@ def time_merges(folder: Path, billions: float, methods: Sequence[str], repeat: i
         "copy (read 3, write 1)": [sys.executable, "-c", COPY, *weights, folder / "copy"],
         **{method: [mergekit, recipe(folder, method), out, "--quiet"] for method in methods},
     }
-    measured: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
+    measured: dict[str, list[tuple[float, float, float]]] = {name: [] for name in commands}
     run(commands["copy (read 3, write 1)"])  # from here on every input is in the page cache
     for number in range(repeat):  # in turns, so that a slow spell of the machine hits all alike
         for name, command in commands.items():
@@ -369,20 +376,25 @@ def time_merges(folder: Path, billions: float, methods: Sequence[str], repeat: i
             print(f"{name}: {measured[name][-1][0]:.1f} s", file=sys.stderr, flush=True)
             shutil.rmtree(out, ignore_errors=True)
     (folder / "copy").unlink()
-    start_up, _ = run([mergekit, "--help"])
-    usual = statistics.median(seconds for seconds, _ in measured["task_arithmetic"])
+    start_up, start_up_cores, _ = run([mergekit, "--help"])
+    usual, usual_cores = (
+        statistics.median(run[which] for run in measured["task_arithmetic"]) for which in (0, 1)
+    )
     print(f"\n### `mergekit-yaml` on 3 checkpoints of {billions:.2f} B bfloat16 parameters\n")
-    print("| method | runs | s (median) | s (best) | s (worst) | of task_arithmetic | peak MiB |")
-    print("|---|---|---|---|---|---|---|")
+    print("| method | runs | s (median) | best | worst | of task_arithmetic |", end="")
+    print(
+        " CPU s (median) | of task_arithmetic | peak MiB |\n|---|---|---|---|---|---|---|---|---|"
+    )
     for name, runs in measured.items():
-        seconds = [run[0] for run in runs]
-        median = statistics.median(seconds)
+        seconds, cores, peaks = zip(*runs, strict=True)
+        median, own = statistics.median(seconds), statistics.median(cores)
         print(
             f"| {name} | {len(runs)} | {median:.1f} | {min(seconds):.1f} | {max(seconds):.1f} | "
-            f"{median / usual:.2f} | {max(run[1] for run in runs):.0f} |"
+            f"{median / usual:.2f} | {own:.1f} | {own / usual_cores:.2f} | {max(peaks):.0f} |"
         )
     print(
-        f"\n`mergekit-yaml --help` alone, which imports all that a merge needs: {start_up:.1f} s."
+        f"\n`mergekit-yaml --help` alone, which imports all that a merge needs: {start_up:.1f} s, "
+        f"{start_up_cores:.1f} of CPU."
     )
 
 
@@ -408,7 +420,7 @@ def time_live(folder: Path, billions: float, repeat: int) -> None:
         before = time.perf_counter()
         live.use(other)
         seconds.append(time.perf_counter() - before)
-    copied = best(partial(copy_inputs, folder), repeat, "cpu")
+    copied, _ = best(partial(copy_inputs, folder), repeat, "cpu")
     print(f"\n### A live Hugging Face model of {billions:.2f} B parameters\n")
     print("| what | s |\n|---|---|")
     print(f"| merging on disk, and loading what was merged | {written - start:.1f} |")
