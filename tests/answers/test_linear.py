@@ -144,6 +144,11 @@ ANSWERS = [
     *(
         "L_{\\odot",
         "m+n",
+        "ab1",
+        "a ",
+        "ab\\alpha ",
+        "11",
+        "\\text{is ",
         "a_{b}",
         "P(",
         "f(1",
@@ -168,7 +173,7 @@ ANSWERS = [
 ]
 
 
-@pytest.mark.parametrize("before", ["", "1", "{", "x=", "1\\text{"])
+@pytest.mark.parametrize("before", ["", "1", "{", "x=", "1\\text{", "ab", "\\text{is"])
 def test_an_answer_is_parsed_in_linear_time(before: str) -> None:
     """Up to the length from which on it is no more than text."""
     for part in ANSWERS:

@@ -27,14 +27,15 @@ ONE_NAME = (
 """A letter, a word, a segment, an angle, a function of letters: part of a regular expression."""
 _NAME = re.compile(rf"{ONE_NAME}|\({ONE_NAME}(?:[,;]{ONE_NAME})+\)")
 
-_TERM = rf"(?:\d+|(?:[a-wA-W]|\\(?:{_GREEK}){END}\s?){_INDEX}?(?:\^\d)?)"
-_SUM = rf"-?{_TERM}(?:\s?(?:[-+]|\\cdot\s)?\s?{_TERM})*"
+# Nothing is given back here, so that no text takes long that is none of these.
+_TERM = rf"(?:\d++|(?:[a-wA-W]|\\(?:{_GREEK}){END}\s?+){_INDEX}?+(?:\^\d)?+)"
+_SUM = rf"-?{_TERM}(?:\s?+(?:[-+]|\\cdot\s)?+\s?+{_TERM})*+"
 _ANGLE = rf"(?:\\angle\s?[A-Z]+|\\(?:{_GREEK}){END}|[A-Z]+)\s?"
-_ASKED = re.compile(
-    # m+n and its like, though not of x, y and z, of which an equation is a line
-    rf"{_SUM}|\\frac\{{{_SUM}\}}\{{{_SUM}\}}|{_TERM}/{_TERM}"
+_OF_LETTERS = re.compile(rf"{_SUM}|\\frac\{{{_SUM}\}}\{{{_SUM}\}}|{_TERM}/{_TERM}")
+"""`m+n` and its like, though not of `x`, `y` and `z`, of which an equation is a line."""
+_VALUE = re.compile(
     # the probability, mean or variance of something
-    r"|(?:[PE]|\\(?:Pr|mathbb\{[PE]\}|(?:text|mathrm|operatorname)\{[A-Z][a-z]{0,3}\}))\s?"
+    r"(?:[PE]|\\(?:Pr|mathbb\{[PE]\}|(?:text|mathrm|operatorname)\{[A-Z][a-z]{0,3}\}))\s?"
     r"(?:\([^()]*(?:\([^()]*\)[^()]*)*\)|\[[^\[\]]*\])"
     # the value of a function at a number, the size of a set, the length of a segment, an area
     rf"|{_LETTER}{_INDEX}?'*\((?:[-\d.,;/{{}}^]|\\frac|\\sqrt|\\pi{END}\s?)+\)"
@@ -53,9 +54,12 @@ def is_asked(left: str) -> bool:
     r"""Say whether a left-hand side names what stands on the right if that is a number.
 
     As `m+n`, `P(X=2)`, `f(3)`, or `\cos A`: a question may ask for these. It is not said of what
-    `x`, `y` and `z` are in, which make an equation that may be the answer itself.
+    `x`, `y` and `z` are in, nor of `2n` and `a^2`: they make equations, to be solved or not.
     """
-    return _ASKED.fullmatch(left) is not None and bool(unknowns(left))
+    letters = set(UNKNOWN.findall(re.sub(r"\\(?:frac|cdot)", " ", left)))
+    if len(letters) > 1 and _OF_LETTERS.fullmatch(left):
+        return True
+    return bool(unknowns(left)) and _VALUE.fullmatch(left) is not None
 
 
 def unknowns(formula: str) -> set[str]:

@@ -128,7 +128,7 @@ _WHOLE = tuple(
     (re.compile(pattern, re.DOTALL), new)
     for pattern, new in (
         # What is said around an answer: `The answer is`, `for all n`, `Option`.
-        (rf"\A\s*{_TEXT}\{{[^{{}}]*\b(?:is|are)\s*:?\s*\}}(?=.)", ""),
+        (rf"\A\s*{_TEXT}\{{[^{{}}]*\b(?:is|are)[\s:]*\}}(?=.)", ""),
         (rf"(?<=.)[\s,(]*{_TEXT}\{{\s*,?\s*for (?:all|every|any|each)\b.*\Z", ""),
         (r"(?<=\S)\s+\([a-z]\s*\\ge\s*\d+\s*\)\Z", ""),
         (r"\A(?:[Oo]ption|[Cc]hoice)\s+\(?([A-J])\)?\Z", r"\1"),
