@@ -43,7 +43,6 @@ class Parts:
 
 PARTS: Mapping[str, Parts] = {
     "whole": Parts("one λ for each source", 1.0, 30),
-    "whole-100": Parts("one λ for each source", 1.0, 100),
     "kinds": Parts(
         "attention, MLPs, the rest",
         [
@@ -51,9 +50,9 @@ PARTS: Mapping[str, Parts] = {
             {"filter": "mlp", "value": 1.0},
             {"value": 1.0},
         ],
-        100,
+        60,
     ),
-    "depth": Parts("first, middle and last layer, linear between", [1.0, 1.0, 1.0], 100),
+    "depth": Parts("first, middle and last layer, linear between", [1.0, 1.0, 1.0], 60),
 }
 
 
@@ -114,7 +113,7 @@ def main() -> None:
     parser.add_argument("--recipe", default="recipes/quickstart.yml", help="default: %(default)s")
     parser.add_argument("--triple", type=Path, action="append", required=True, metavar="DIR")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--seeds", type=int, default=2, help="default: %(default)s")
+    parser.add_argument("--seeds", type=int, default=1, help="default: %(default)s")
     arguments = parser.parse_args()
     text = Path(arguments.recipe).read_text(encoding="utf-8")
     head = ("λ", "number", "trials", "support of the choice", "accuracy, %")

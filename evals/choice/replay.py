@@ -17,6 +17,7 @@ import argparse
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,9 @@ from dots_mergekit.messages import markdown_table
 
 # Okabe and Ito's: told apart by everybody, in print, too.
 _COLORS = ("#D55E00", "#0072B2", "#E69F00", "#009E73")
+
+# The share of the paper's tokens up to which a policy is cheap.
+_CHEAP = 0.11
 
 # The halves of the test questions that labels are taken from.
 _HALVES = 20
@@ -128,11 +132,17 @@ def replayed(policy: Policy, world: World, runs: int) -> Regrets:
     by_dense, shares, best, labels, below = _by_labels(world, dense), [], [], [], []
     for seed in range(runs):
         found = run(policy, world, seed)
-        shares.append(found.generated / run(_PAPER, world, seed).generated)
+        shares.append(found.generated / _of_the_paper(world, seed))
         best.append(float(accuracy[world.grid].max() - accuracy[found.chosen]))
         labels.append(float(by_labels[found.chosen]))
         below.append(float(by_dense[found.chosen]))
     return Regrets(shares, best, labels, below)
+
+
+@cache
+def _of_the_paper(world: World, seed: int) -> int:
+    """Give the tokens of the paper's protocol."""
+    return run(_PAPER, world, seed).generated
 
 
 def _by_labels(world: World, among: NDArray[Any]) -> NDArray[Any]:
@@ -240,6 +250,40 @@ def main() -> None:
         if rows:
             print(f"\n**{title}**: {', '.join(names)}; {options.runs} runs each\n")
             print(markdown_table(HEAD, rows, numbers=True))
+    if len(worlds) > 2:
+        names = [world.name for world in worlds]
+        rows = left_out(found, options.policies, names)
+        print(f"\n**Chosen on the others**, of those at {_CHEAP:.0%} of the tokens or less\n")
+        print(markdown_table(("left out", *HEAD), rows, numbers=True))
+
+
+def left_out(
+    found: Mapping[tuple[str, str], Regrets], policies: Sequence[str], names: Sequence[str]
+) -> list[tuple[str, ...]]:
+    """Spell a line for each world: the policy that the others would have chosen, and its regret.
+
+    That is the cheap one with the lowest mean regret against labels on the other worlds.
+    """
+    rows = []
+    for name in names:
+        others = [other for other in names if other != name]
+        cheap = [
+            policy
+            for policy in policies
+            if all((policy, each) in found for each in names)
+            and all(statistics.fmean(found[policy, each].shares) <= _CHEAP for each in others)
+        ]
+        chosen = min(
+            cheap,
+            key=lambda policy: statistics.fmean(
+                statistics.fmean(found[policy, other].labels) for other in others
+            ),
+            default=None,
+        )
+        if chosen is not None:
+            cells = row(chosen, [found[chosen, name]])
+            rows.append((name, *cells))
+    return rows
 
 
 def _told(world: World) -> str:
