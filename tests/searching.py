@@ -23,6 +23,7 @@ from dots_mergekit.recipe import Recipe
 from dots_mergekit.tuning.outcome import Outcome
 from dots_mergekit.tuning.search import search
 from dots_mergekit.tuning.settings import Settings
+from dots_mergekit.workers import Alone
 
 __all__ = ["Quadratic", "World", "places", "refuse"]
 
@@ -112,7 +113,7 @@ class World:
         **options: Any,
     ) -> Outcome:
         settings = Settings.parse(recipe, overrides)
-        return search(recipe, settings, scorer, self.folder / out, **options)
+        return search(recipe, settings, Alone(scorer), self.folder / out, **options)
 
 
 def places(outcome: Outcome) -> list[tuple[float, ...]]:
@@ -149,7 +150,7 @@ def main(path: str, out: str, moment: str) -> None:
     """Search until the moment comes."""
     recipe = Recipe.load(path)
     scorer = Quadratic(before=die_at(moment))
-    search(recipe, Settings.parse(recipe), lambda: scorer, out)
+    search(recipe, Settings.parse(recipe), Alone(lambda: scorer), out)
 
 
 if __name__ == "__main__":

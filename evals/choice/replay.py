@@ -14,6 +14,7 @@ negative. Against dense: the same with the best point of density 1, which is tas
 from __future__ import annotations
 
 import argparse
+import functools
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,6 +29,7 @@ from policies import Box, Policy, known, run
 from worlds import World, read
 
 from dots_mergekit.messages import markdown_table
+from dots_mergekit.workers.cluster import Wish, joined
 
 # Okabe and Ito's: told apart by everybody, in print, too.
 _COLORS = ("#D55E00", "#0072B2", "#E69F00", "#009E73")
@@ -170,6 +172,29 @@ def _accuracy(world: World, tests: NDArray[Any], shown: NDArray[Any]) -> NDArray
     return found
 
 
+def everywhere(
+    pairs: Sequence[tuple[str, Path]], runs: int, workers: int | None
+) -> Sequence[Regrets]:
+    """Run policies on worlds, in this process or in so many workers of Ray."""
+    if workers is None:
+        return [_replayed_at(*pair, runs) for pair in pairs]
+    import ray
+
+    with joined(Wish(workers), 1) as share:
+        remote = ray.remote(_replayed_at).options(num_cpus=share.threads)
+        found: list[Regrets] = ray.get([remote.remote(*pair, runs) for pair in pairs])
+    return found
+
+
+def _replayed_at(name: str, path: Path, runs: int) -> Regrets:
+    return replayed(POLICIES[name], _world(path), runs)
+
+
+@functools.cache
+def _world(path: Path) -> World:
+    return read(path)
+
+
 HEAD = (
     "policy",
     "tokens, %",
@@ -221,6 +246,7 @@ def main() -> None:
     parser.add_argument("worlds", type=Path, nargs="+")
     parser.add_argument("--runs", type=int, default=45)
     parser.add_argument("--policies", nargs="*", default=list(POLICIES), choices=list(POLICIES))
+    parser.add_argument("--workers", type=int, metavar="N", help="replay side by side, by Ray")
     parser.add_argument("--apart", nargs="*", default=[], help="worlds that no rule was found on")
     parser.add_argument(
         "--draw", type=Path, metavar="PNG", help="draw regret against tokens instead"
@@ -230,12 +256,14 @@ def main() -> None:
     if options.draw is not None:
         draw(worlds, options.runs, options.draw)
         return
-    found = {
-        (name, world.name): replayed(POLICIES[name], world, options.runs)
+    pairs = [
+        (name, path, world.name)
         for name in options.policies
-        for world in worlds
+        for path, world in zip(options.worlds, worlds, strict=True)
         if known(POLICIES[name], world)
-    }
+    ]
+    results = everywhere([pair[:2] for pair in pairs], options.runs, options.workers)
+    found = {(name, world): one for (name, _, world), one in zip(pairs, results, strict=True)}
     groups = {
         "Rules were found on": [w.name for w in worlds if w.name not in options.apart],
         "Kept apart": [w.name for w in worlds if w.name in options.apart],
