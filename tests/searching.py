@@ -19,13 +19,24 @@ import yaml
 from dots_mergekit.answers.vote import Vote
 from dots_mergekit.objectives.queries import Query
 from dots_mergekit.objectives.scores import Poll, Scorer, Scores
+from dots_mergekit.progress import Silent
 from dots_mergekit.recipe import Recipe
 from dots_mergekit.tuning.outcome import Outcome
 from dots_mergekit.tuning.search import search
 from dots_mergekit.tuning.settings import Settings
 from dots_mergekit.workers import Alone
 
-__all__ = ["Quadratic", "World", "places", "refuse"]
+__all__ = ["Notes", "Quadratic", "World", "places", "refuse"]
+
+
+class Notes(Silent):
+    """Progress that keeps what is worth reading."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def note(self, message: str) -> None:
+        self.said.append(message)
 
 
 @dataclass

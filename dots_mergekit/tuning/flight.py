@@ -94,6 +94,7 @@ class _Trials:
         for trial in self._trials.scored():
             self._keep(trial)
         self._flight: dict[int, _Begun] = {}
+        self._reached: Mapping[str, Range] = {}
         self._deaths = 0
         self._since, self._tokens = time.monotonic(), 0.0
 
@@ -168,8 +169,9 @@ class _Trials:
         """Give the ranges that the next point is proposed in, and say when they become wider."""
         trials = self._trials.scored()
         now = searched(self._settings, trials)
-        for message in widened(reached(self._settings, trials), now):
+        for message in widened(self._reached or reached(self._settings, trials), now):
             self._progress.note(message)
+        self._reached = now
         return now
 
     def _send(self, asked: optuna.Trial, point: Point) -> None:

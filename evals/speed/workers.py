@@ -19,16 +19,18 @@ import tempfile
 import time
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import optuna
 
 from dots_mergekit import tune
 from dots_mergekit.messages import markdown_table
+from dots_mergekit.progress import Silent
 
 PACKAGES = ("dots-mergekit", "lm-eval", "optuna", "ray", "torch", "transformers")
 
 
-class Clock:
+class Clock(Silent):
     """Notes when each trial of the search ended."""
 
     def __init__(self) -> None:
@@ -44,14 +46,11 @@ class Clock:
         if self._searching:
             self.ends.append(time.perf_counter())
 
-    def note(self, message: str) -> None:
-        """Leave it."""
-
 
 def searched(recipe: str, trials: int, workers: int | None, objectives: str | None) -> float:
     """Search, and give the seconds from trial to trial in the mean."""
     clock = Clock()
-    asked = {"objectives": objectives.split(",")} if objectives else {}
+    asked: dict[str, Any] = {"objectives": objectives.split(",")} if objectives else {}
     with tempfile.TemporaryDirectory() as folder:
         tune(
             recipe,

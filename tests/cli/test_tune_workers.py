@@ -74,7 +74,8 @@ def heed_ctrl_c() -> None:
 
 def start(recipe: Path, out: Path, *options: str, mark: str = "") -> subprocess.Popen[bytes]:
     """Start the real command, with workers; all its processes are known by the mark."""
-    command = [Path(sys.executable).with_name("dots-tune"), "--recipe", recipe, "--out", out]
+    program = Path(sys.executable).with_name("dots-tune")
+    command: list[str | Path] = [program, "--recipe", recipe, "--out", out]
     with out.with_suffix(".log").open("ab") as log:
         return subprocess.Popen(
             [*command, "--threads", "1", *(options or ("--workers", "2"))],

@@ -29,7 +29,8 @@ def test_the_default_search_has_a_line() -> None:
     found = expected(DEFAULT, DEFAULT.queries.size, DEFAULT.trials)
     assert found is not None
     measured = regrets(DEFAULT.queries.size, DEFAULT.trials)
-    assert (found.mean, found.worst) == (pytest.approx(statistics.fmean(measured)), max(measured))
+    assert found.mean == pytest.approx(statistics.fmean(measured))
+    assert found.worst == max(measured)
     assert found.worlds == len(TABLE["regrets"]) >= 4
     assert str(found).startswith(f"{found.mean:.1f} points (worst {found.worst:.1f};")
 

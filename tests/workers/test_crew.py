@@ -14,7 +14,7 @@ from typing import Any
 
 import optuna
 import pytest
-from searching import World, places
+from searching import Notes, World, places
 from toys import Holding
 
 from dots_mergekit.errors import DotsError, EngineError
@@ -29,20 +29,6 @@ pytestmark = pytest.mark.ray
 PATIENCE = 300
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
-
-
-class Notes:
-    """Remembers what was said."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def begin(self, stage: str, total: int, done: int) -> None: ...
-
-    def advance(self, result: str) -> None: ...
-
-    def note(self, message: str) -> None:
-        self.said.append(message)
 
 
 @pytest.fixture(scope="module")

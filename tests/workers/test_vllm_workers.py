@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from engines import SMALL
+from searching import Notes
 
 from dots_mergekit import tune
 from dots_mergekit.recipe import Recipe
@@ -27,20 +28,6 @@ pytestmark = [
     pytest.mark.vllm,
     pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed"),
 ]
-
-
-class Notes:
-    """Remembers what was said."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def begin(self, stage: str, total: int, done: int) -> None: ...
-
-    def advance(self, result: str) -> None: ...
-
-    def note(self, message: str) -> None:
-        self.said.append(message)
 
 
 def processes(*marks: str) -> Iterator[int]:
