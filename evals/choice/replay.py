@@ -252,7 +252,7 @@ def main() -> None:
         "--draw", type=Path, metavar="PNG", help="draw regret against tokens instead"
     )
     options = parser.parse_args()
-    worlds = [read(path) for path in options.worlds]
+    worlds = [_world(path) for path in options.worlds]
     if options.draw is not None:
         draw(worlds, options.runs, options.draw)
         return
