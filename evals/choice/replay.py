@@ -9,11 +9,19 @@ families of test questions. Against the best: how far the choice is below the be
 same test questions, which noise flatters. Against labels: how far it is below the point that is
 best on one half of the test questions, both measured on the other half, over halves; it can be
 negative. Against dense: the same with the best point of density 1, which is task arithmetic.
+
+    python evals/choice/replay.py evals/choice/recorded/*.parquet --expected
+
+writes `dots_mergekit/tuning/expected.json`: the regret to expect, which the package shows while it
+searches, by queries in the pool and trials. As trials count points of the grid at density 0.3,
+drawn at random; regrets are those against the best of these points.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
+import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,12 +36,17 @@ from policies import Box, Policy, known, run
 from worlds import World, read
 
 from dots_mergekit.messages import markdown_table
+from dots_mergekit.tuning.settings import Settings
 
 # Okabe and Ito's: told apart by everybody, in print, too.
 _COLORS = ("#D55E00", "#0072B2", "#E69F00", "#009E73")
 
 # The share of the paper's tokens up to which a policy is cheap.
 _CHEAP = 0.11
+
+# The table of regrets to expect, and its pools and trials.
+_EXPECTED = Path(__file__).resolve().parents[2] / "dots_mergekit" / "tuning" / "expected.json"
+_POOLS, _TRIALS = (32, 64, 128, 192), (5, 10, 20, 30)
 
 # The halves of the test questions that labels are taken from.
 _HALVES = 20
@@ -213,6 +226,29 @@ def draw(worlds: Sequence[World], runs: int, path: Path) -> None:
     figure.savefig(path, dpi=150)
 
 
+def expect(worlds: Sequence[World], runs: int) -> dict[str, Any]:
+    """Make the table that the package ships."""
+    settings = Settings.model_validate({"queries": "any"}).content
+    rows = []
+    for size, trials in itertools.product(_POOLS, _TRIALS):
+        policy = replace(_OURS, box=Box(densities=(0.3,)), candidates=size, size=size, drawn=trials)
+        regrets = []
+        for world in worlds:
+            accuracy, points = world.accuracy.mean(1), policy.box.of(world)
+            for seed in range(runs):
+                chosen = run(policy, world, seed).chosen
+                regrets.append(float(accuracy[points].max() - accuracy[chosen]))
+        mean, worst = round(statistics.fmean(regrets), 2), round(max(regrets), 2)
+        rows.append({"pool": size, "trials": trials, "mean": mean, "worst": worst})
+    return {
+        "command": "python evals/choice/replay.py evals/choice/recorded/*.parquet --expected "
+        f"--runs {runs}",
+        "worlds": [world.name for world in worlds],
+        "settings": {name: settings[name] for name in ("objectives", "pick", "confirm")},
+        "rows": rows,
+    }
+
+
 def main() -> None:
     """Print the tables, or draw the trade-off."""
     parser = argparse.ArgumentParser(
@@ -225,10 +261,17 @@ def main() -> None:
     parser.add_argument(
         "--draw", type=Path, metavar="PNG", help="draw regret against tokens instead"
     )
+    parser.add_argument(
+        "--expected", action="store_true", help="write what the package shows instead"
+    )
     options = parser.parse_args()
     worlds = [read(path) for path in options.worlds]
     if options.draw is not None:
         draw(worlds, options.runs, options.draw)
+        return
+    if options.expected:
+        table = json.dumps(expect(worlds, options.runs), indent=1)
+        _EXPECTED.write_text(table + "\n", encoding="utf-8")
         return
     found = {
         (name, world.name): replayed(POLICIES[name], world, options.runs)
