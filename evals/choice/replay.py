@@ -22,6 +22,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -40,6 +41,9 @@ from dots_mergekit.tuning.settings import Settings
 
 # Okabe and Ito's: told apart by everybody, in print, too.
 _COLORS = ("#D55E00", "#0072B2", "#E69F00", "#009E73")
+
+# Panels side by side.
+_ACROSS = 3
 
 # The share of the paper's tokens up to which a policy is cheap.
 _CHEAP = 0.11
@@ -209,9 +213,12 @@ def row(name: str, found: Sequence[Regrets]) -> tuple[str, ...]:
 
 def draw(worlds: Sequence[World], runs: int, path: Path) -> None:
     """Draw regret against tokens, mean and 95th percentile, a panel for each world."""
-    figure = Figure(figsize=(4.2 * len(worlds), 3.6), layout="constrained")
-    panels = figure.subplots(1, len(worlds), sharey=True, squeeze=False)[0]
-    for panel, world in zip(panels, worlds, strict=True):
+    rows = math.ceil(len(worlds) / _ACROSS)
+    figure = Figure(figsize=(4.2 * _ACROSS, 3.4 * rows), layout="constrained")
+    panels = figure.subplots(rows, _ACROSS, sharey=True, squeeze=False).ravel()
+    for panel in panels[len(worlds) :]:
+        panel.set_axis_off()
+    for panel, world in zip(panels, worlds, strict=False):
         for (name, policies), color, mark in zip(CURVES.items(), _COLORS, "so^D", strict=True):
             found = [replayed(policy, world, runs) for policy in policies]
             shares = [100 * statistics.fmean(regrets.shares) for regrets in found]
@@ -221,7 +228,8 @@ def draw(worlds: Sequence[World], runs: int, path: Path) -> None:
             panel.plot(shares, high, mark + ":", color=color, alpha=0.6, markersize=4)
         panel.axhline(0, color="gray", linewidth=0.8)
         panel.set(xscale="log", title=world.name, xlabel="tokens, % of the paper's protocol")
-    panels[0].set_ylabel("regret against labels, points\n(dotted: 95th percentile)")
+    for panel in panels[::_ACROSS]:
+        panel.set_ylabel("regret against labels, points\n(dotted: 95th percentile)")
     panels[0].legend(fontsize=8)
     figure.savefig(path, dpi=150)
 
