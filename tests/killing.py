@@ -27,6 +27,7 @@ from dots_mergekit.objectives.scores import Scores
 from dots_mergekit.recipe import Recipe
 from dots_mergekit.tuning.search import search
 from dots_mergekit.tuning.settings import Settings
+from dots_mergekit.workers import Alone
 
 __all__ = ["found"]
 
@@ -95,7 +96,7 @@ def fork_search(recipe: str, out: Path, die_at: int | None = None) -> int | None
 
             loaded = Recipe.load(recipe)
             with _moments(reached):
-                search(loaded, Settings.parse(loaded), lambda: _Narrow(before=reached), out)
+                search(loaded, Settings.parse(loaded), Alone(lambda: _Narrow(before=reached)), out)
             os.write(send, str(seen).encode())
             status = 0
         finally:

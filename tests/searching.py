@@ -19,12 +19,24 @@ import yaml
 from dots_mergekit.answers.vote import Vote
 from dots_mergekit.objectives.queries import Query
 from dots_mergekit.objectives.scores import Poll, Scorer, Scores
+from dots_mergekit.progress import Silent
 from dots_mergekit.recipe import Recipe
 from dots_mergekit.tuning.outcome import Outcome
 from dots_mergekit.tuning.search import search
 from dots_mergekit.tuning.settings import Settings
+from dots_mergekit.workers import Alone
 
-__all__ = ["Quadratic", "World", "places", "refuse"]
+__all__ = ["Notes", "Quadratic", "World", "places", "refuse"]
+
+
+class Notes(Silent):
+    """Progress that keeps what is worth reading."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def note(self, message: str) -> None:
+        self.said.append(message)
 
 
 @dataclass
@@ -112,7 +124,7 @@ class World:
         **options: Any,
     ) -> Outcome:
         settings = Settings.parse(recipe, overrides)
-        return search(recipe, settings, scorer, self.folder / out, **options)
+        return search(recipe, settings, Alone(scorer), self.folder / out, **options)
 
 
 def places(outcome: Outcome) -> list[tuple[float, ...]]:
@@ -149,7 +161,7 @@ def main(path: str, out: str, moment: str) -> None:
     """Search until the moment comes."""
     recipe = Recipe.load(path)
     scorer = Quadratic(before=die_at(moment))
-    search(recipe, Settings.parse(recipe), lambda: scorer, out)
+    search(recipe, Settings.parse(recipe), Alone(lambda: scorer), out)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ LAYERS = (
     {"merging"},
     {"recipe"},
     {"checking", "answers"},
-    {"objectives", "backends"},
+    {"objectives", "backends", "workers"},
     {"tuning", "evaluation", "analysis"},
     {"sharing"},
     {"api"},

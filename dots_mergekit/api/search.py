@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dots_mergekit.api.given import PathLike, load_recipe, refuse_unmergeable
+from dots_mergekit.api.scoring import crew_of, scoring_of, wished
 from dots_mergekit.errors import DotsError
 from dots_mergekit.files import require_writable
 from dots_mergekit.logs import calm
@@ -19,7 +18,6 @@ from dots_mergekit.threads import computing
 
 if TYPE_CHECKING:
     from dots_mergekit.objectives.queries import Query
-    from dots_mergekit.objectives.scores import Scorer
     from dots_mergekit.recipe import Recipe
     from dots_mergekit.tuning.outcome import Outcome
     from dots_mergekit.tuning.settings import Settings
@@ -40,6 +38,10 @@ def tune(
     on_disk: bool = False,
     storage: str | None = None,
     threads: int | None = None,
+    workers: int | None = None,
+    ray_address: str | None = None,
+    gpus_per_worker: float | None = None,
+    synchronous: bool = False,
     verbose: bool = False,
     progress: Progress | None = None,
     **settings: Any,
@@ -59,8 +61,17 @@ def tune(
         device: Of `hf`: where models compute; a GPU if there is one, if None.
         on_disk: Of `hf`: merge every trial to disk and load it, which is slow.
         storage: An Optuna storage URL in place of `study.db` in the folder.
-        threads: How many threads compute on CPUs; torch decides if None. Another number may change
-            scores in their last bits.
+        threads: How many threads compute on CPUs, in each worker where there are some; torch
+            decides if None, and workers divide the cores. Another number may change scores in
+            their last bits.
+        workers: Score with so many models side by side, in workers of Ray; with `ray_address` at
+            most so many, and as many as the cluster has room for if None.
+        ray_address: The Ray cluster that has the workers, as `HOST:PORT` or `auto`; if None, Ray
+            is started on this machine.
+        gpus_per_worker: For each worker, also a share of one, as 0.5; what its engine spreads
+            over, where there are GPUs, if None.
+        synchronous: Begin `workers` trials together, and the next ones when all have ended: the
+            same seed then gives the same study whichever worker is quicker.
         verbose: Let libraries log, and print every trial.
         progress: Is told what goes on; if None, it is shown on stderr or in the notebook.
         settings: Keys of `tune:`, which go before those of the recipe: `trials=5`.
@@ -74,35 +85,31 @@ def tune(
     """
     from dots_mergekit.backends import gpus, require_options
 
+    wish = wished(workers, ray_address, gpus_per_worker, threads, synchronous=synchronous)
     options: dict[str, Any] = {"backend_args": backend_args, "weights_on": weights_on}
     options |= {"device": device, "on_disk": on_disk}
     require_options(backend, **options)
     with shown(progress, verbose=verbose) as told, computing(threads):
         loaded = load_recipe(recipe)
-        from dots_mergekit.recipe.mergekit import write_merge
         from dots_mergekit.tuning.report import write_report
         from dots_mergekit.tuning.search import search
         from dots_mergekit.tuning.settings import Settings
 
         asked = Settings.parse(loaded, settings)
-        inputs = {"the study folder": Path(out)}
-        if os.path.exists(asked.queries.source):  # a task or a data set may have a folder's name
-            inputs["the queries"] = Path(asked.queries.source)
-        target: dict[str, Any] = {"overwrite": overwrite, "inputs": inputs}
+        target: dict[str, Any] = {"overwrite": overwrite, "inputs": _inputs(out, asked)}
         with calm(verbose=verbose), contextlib.ExitStack() as stack:
             if merge is None:  # which is quicker to find out than what follows
                 require_writable(Path(out), "study folder")
             notes = refuse_unmergeable(loaded, told, out=merge, **target)
-            opened = functools.partial(_open_scorer, stack, loaded, asked, out, backend, options)
+            crew = crew_of(stack, loaded, asked, Path(out), backend, options, wish, told, verbose)
             outcome = search(
-                loaded, asked, opened, out,
+                loaded, asked, crew, out, batch=workers if synchronous else None,
                 storage=storage, backend=backend, notes=notes, progress=told,
             )  # fmt: skip
             stack.close()
             write_report(outcome, gpus=gpus(backend, **options), analysis=_analysis(outcome))
             if merge is not None:
-                target["quiet"] = not isinstance(told, Bars)
-                write_merge(outcome.best, merge, card=True, **target)
+                _write_best(outcome, merge, told, target)
     return outcome
 
 
@@ -131,7 +138,6 @@ def choose(
     Raises:
         DotsError: There is no study, no such rule, or its records cannot be read.
     """
-    from dots_mergekit.recipe.mergekit import write_merge
     from dots_mergekit.tuning.again import choose_again, recorded
     from dots_mergekit.tuning.report import write_report
 
@@ -142,9 +148,25 @@ def choose(
         outcome = choose_again(out, pick, storage=storage, progress=told)
         write_report(outcome, analysis=_analysis(outcome))
         if merge is not None:
-            quiet = not isinstance(told, Bars)
-            write_merge(outcome.best, merge, card=True, quiet=quiet, **target)
+            _write_best(outcome, merge, told, target)
     return outcome
+
+
+def _inputs(out: PathLike, settings: Settings) -> dict[str, Path]:
+    """Name what a merge is not to be written over."""
+    inputs = {"the study folder": Path(out)}
+    if os.path.exists(settings.queries.source):  # a task or a data set may have a folder's name
+        inputs["the queries"] = Path(settings.queries.source)
+    return inputs
+
+
+def _write_best(
+    outcome: Outcome, merge: PathLike, told: Progress, target: Mapping[str, Any]
+) -> None:
+    from dots_mergekit.recipe.mergekit import write_merge
+
+    quiet = not isinstance(told, Bars)
+    write_merge(outcome.best, merge, card=True, quiet=quiet, **target)
 
 
 def _analysis(outcome: Outcome) -> list[str]:
@@ -167,27 +189,6 @@ def _analysis(outcome: Outcome) -> list[str]:
     return [f"{ANALYSIS}/{name}" for name in SMALL if same and is_file(folder / name)]
 
 
-def _open_scorer(
-    stack: contextlib.ExitStack,
-    recipe: Recipe,
-    settings: Settings,
-    out: PathLike,
-    backend: str,
-    options: Mapping[str, Any],
-) -> Scorer:
-    """Load a model that can be every merge of a recipe, and give what scores it."""
-    from dots_mergekit.backends import open_backend
-    from dots_mergekit.merging.selections import SelectionFile
-    from dots_mergekit.objectives.harness import LmEvalScorer
-    from dots_mergekit.recipe.fingerprint import selected_from
-    from dots_mergekit.tuning.study import SELECTIONS
-
-    kept = SelectionFile(Path(out, SELECTIONS), lambda: selected_from(recipe))
-    opened = open_backend(backend, recipe, batch_size=settings.batch_size, kept=kept, **options)
-    scorer = LmEvalScorer(stack.enter_context(opened), settings, settings.objectives)
-    return stack.enter_context(scorer)
-
-
 def preview(
     recipe: Recipe | PathLike,
     *,
@@ -198,6 +199,10 @@ def preview(
     weights_on: str | None = None,
     device: str | None = None,
     threads: int | None = None,
+    workers: int | None = None,
+    ray_address: str | None = None,
+    gpus_per_worker: float | None = None,
+    synchronous: bool = False,
     **settings: Any,
 ) -> str:
     """Say what `tune` would do, and how much it would generate at most.
@@ -212,6 +217,10 @@ def preview(
         weights_on: See `tune`.
         device: See `tune`.
         threads: See `tune`.
+        workers: See `tune`; none is started.
+        ray_address: See `tune`; nobody is asked there.
+        gpus_per_worker: See `tune`.
+        synchronous: See `tune`.
         settings: Keys of `tune:`, which go before those of the recipe.
 
     Raises:
@@ -229,6 +238,7 @@ def preview(
     from dots_mergekit.tuning.settings import Settings
     from dots_mergekit.tuning.study import require_place
 
+    wish = wished(workers, ray_address, gpus_per_worker, threads, synchronous=synchronous)
     asked = Settings.parse(loaded, settings)
     if out is not None:
         require_place(Path(out))
@@ -239,11 +249,11 @@ def preview(
             from dots_mergekit.tuning.probe import measure
 
             stack.enter_context(computing(threads))
-            folder = stack.enter_context(tempfile.TemporaryDirectory())
-            scorer = _open_scorer(stack, loaded, asked, folder, backend, options)
-            measured = measure(loaded, asked, scorer)
+            plan = scoring_of(loaded, asked, backend, options)
+            measured = measure(loaded, asked, plan.open(stack, None))
         described = describe(loaded, asked, measured)
-    return "\n".join([described, *(f"warning: {one}" for one in warnings)])
+    scored = [] if wish is None else [f"workers: {wish}"]
+    return "\n".join([described, *scored, *(f"warning: {one}" for one in warnings)])
 
 
 def select_queries(source: str, out: PathLike, **settings: Any) -> list[Query]:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
+# The options of `tune` that say who scores.
+_CREW = ("workers", "ray_address", "gpus_per_worker", "synchronous")
+
 _DESCRIPTION = """\
 Find how much of each model to merge, from questions alone, without their answers.
 
@@ -50,6 +53,8 @@ examples:
   dots-tune --recipe recipes/dots.yml --backend vllm \\
       --backend-args max_model_len=16384,gpu_memory_utilization=0.5
       generate with vLLM; the other half of the GPU holds the models to merge
+  dots-tune --recipe recipes/dots.yml --backend vllm --workers 8 --out study
+      the same on eight GPUs, a model on each; with --ray-address auto on all nodes of a Ray cluster
   dots-tune --recipe recipes/quickstart.yml --out paper \\
       --objectives consistency,perplexity --pick knee
       the objectives of the DoTS paper
@@ -84,8 +89,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Late: this brings torch, mergekit and optuna, which --help and mistyped options do not need.
     from dots_mergekit.api import preview, tune
 
+    crew: dict[str, Any] = {key: getattr(options, key) for key in _CREW}
     if options.dry_run:
-        given = {"out": options.out, "probe": options.probe, **_machine(options)}
+        given = {"out": options.out, "probe": options.probe, **_machine(options), **crew}
         say(preview(options.recipe, **given, **settings))
         return 0
     with screen(options, f"all finished trials are kept in {options.out}") as progress:
@@ -99,6 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             **_machine(options),
             verbose=options.verbose,
             progress=progress,
+            **crew,
             **settings,
         )
     _print_outcome(outcome, options)
@@ -173,6 +180,21 @@ def _parser() -> argparse.ArgumentParser:
         " changing the weights in memory: slow")  # fmt: skip
     add("--storage", metavar="URL", help="an Optuna storage in place of study.db in the folder")
     add_threads(machine)
+
+    workers = parser.add_argument_group(
+        "workers, by Ray (pip install dots-mergekit[ray]); this process alone owns the study"
+    )
+    add = workers.add_argument
+    add("--workers", metavar="N", type=int, help="score with so many models side by side, each "
+        "with its share of the cores or --threads; on a cluster at most so many")  # fmt: skip
+    add("--ray-address", metavar="A", help="the Ray cluster whose nodes have the workers, "
+        "HOST:PORT or auto: as many as it has room for, also while nodes join and leave (default: "
+        "a Ray of this machine)")  # fmt: skip
+    add("--gpus-per-worker", metavar="G", type=float, help="a whole number, or a share as 0.5 "
+        "(default: what the engine spreads over, if there are GPUs)")  # fmt: skip
+    add("--synchronous", action="store_true", help="begin --workers trials together, and the next "
+        "ones when all have ended: the same seed gives the same study, whichever worker is "
+        "quicker")  # fmt: skip
     add_loudness(parser, "every trial")
     return parser
 

@@ -133,6 +133,10 @@ class TooLongError(DotsError):
         super().__init__("\n".join(queries.values()))
         self.queries = queries
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel to other processes by what it was made of."""
+        return TooLongError, (self.queries,)
+
 
 def spell_query(query: Query) -> str:
     """Spell the beginning of a query, for messages."""

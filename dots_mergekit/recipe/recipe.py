@@ -63,6 +63,10 @@ class Recipe:
         # Parsed now, so that a Recipe that exists is a mapping.
         _ = self._document
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel to other processes as the text, from which everything else is read again."""
+        return Recipe, (self.text, self.origin)
+
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Recipe:
         """Read a recipe file, whatever mistakes it lists; `load` is the strict one.

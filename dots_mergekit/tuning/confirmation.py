@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
+import functools
 import math
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 
 from dots_mergekit.errors import DotsError, NonFiniteError
 from dots_mergekit.objectives.queries import Query
-from dots_mergekit.objectives.scores import Scorer, Scores
+from dots_mergekit.objectives.scores import Scores
 from dots_mergekit.progress import Progress
-from dots_mergekit.recipe import Recipe
+from dots_mergekit.tuning.asking import ask_all
 from dots_mergekit.tuning.choice import pick, ranking
-from dots_mergekit.tuning.retries import insist
 from dots_mergekit.tuning.seeds import seed_for
 from dots_mergekit.tuning.seen import keep_seen
 from dots_mergekit.tuning.settings import Settings
 from dots_mergekit.tuning.space import apart
 from dots_mergekit.tuning.study import Study
 from dots_mergekit.tuning.trials import SecondLook, Trial
+from dots_mergekit.workers import Crew, Done
 
 __all__ = ["choose"]
 
 
 def choose(
-    study: Study, scorer: Callable[[], Scorer], queries: Sequence[Query], progress: Progress
+    study: Study, crew: Crew, queries: Sequence[Query], progress: Progress
 ) -> tuple[Trial, Mapping[int, Scores]]:
     """Score the best few again, with a fresh seed and more votes, and choose among them.
 
@@ -44,7 +45,7 @@ def choose(
     if not study.settings.confirm:
         return best, {}
     few = _few([trials[i] for i in ranking(first, directions, rule)], study)
-    confirmed = _look_again(study, few, scorer, queries, progress)
+    confirmed = _look_again(study, few, crew, queries, progress)
     if not confirmed:
         raise DotsError(
             f"none of the best {len(few)} trials could be scored again; the last reason: "
@@ -73,40 +74,47 @@ def _few(ranked: Sequence[Trial], study: Study) -> Sequence[Trial]:
 def _look_again(
     study: Study,
     few: Sequence[Trial],
-    scorer: Callable[[], Scorer],
+    crew: Crew,
     queries: Sequence[Query],
     progress: Progress,
 ) -> dict[int, Scores]:
     """Score trials again, but for those that were; each result is kept as soon as it is there."""
     kept, settings = study.trials.second_looks(), study.settings
     progress.begin("confirmation", len(few), sum(trial.number in kept for trial in few))
-    for trial in few:
-        if trial.number not in kept:
-            began = time.monotonic()
-            placed = trial.point.recipe(study.recipe)
-
-            def ask(placed: Recipe = placed) -> Scores:
-                return scorer().score(
-                    placed,
-                    queries,
-                    seed=seed_for(settings.seed, "confirmation"),
-                    votes=settings.second_votes,
-                )
-
-            try:
-                again = _finite(_by_votes_too(insist(ask, progress), settings))
-                keep_seen(study.folder, trial.number, again.answered, again=True)
-                look = SecondLook(again, time.monotonic() - began)
-            except NonFiniteError as error:
-                if error.input is not None:
-                    raise
-                look = SecondLook(None, time.monotonic() - began, str(error))
-                progress.note(f"trial {trial.number} ({trial.point}) is not chosen: {error}")
-            study.trials.keep_second_look(trial, look)
-            kept[trial.number] = look
-            progress.advance(f"trial {trial.number} again: {look.scores or 'left out'}")
+    seed = seed_for(settings.seed, "confirmation")
+    asked = {trial.number: trial for trial in few if trial.number not in kept}
+    asks = {
+        number: functools.partial(
+            crew.submit,
+            "score",
+            trial.point.recipe(study.recipe),
+            queries,
+            seed=seed,
+            votes=settings.second_votes,
+        )
+        for number, trial in asked.items()
+    }
+    for number, future in ask_all(crew, asks, progress):
+        look = _look(study, asked[number], future, progress)
+        study.trials.keep_second_look(asked[number], look)
+        kept[number] = look
+        progress.advance(f"trial {number} again: {look.scores or 'left out'}")
     looks = {trial.number: kept[trial.number].scores for trial in few}
     return {number: scores for number, scores in looks.items() if scores is not None}
+
+
+def _look(study: Study, trial: Trial, future: Future[Done], progress: Progress) -> SecondLook:
+    """Give what a trial scored when it was asked again, and keep what it answered."""
+    try:
+        done = future.result()
+        again = _finite(_by_votes_too(done.value, study.settings))
+        keep_seen(study.folder, trial.number, again.answered, again=True)
+        return SecondLook(again, done.seconds)
+    except NonFiniteError as error:
+        if error.input is not None:
+            raise
+        progress.note(f"trial {trial.number} ({trial.point}) is not chosen: {error}")
+        return SecondLook(None, 0.0, str(error))
 
 
 def _by_votes_too(scores: Scores, settings: Settings) -> Scores:

@@ -50,13 +50,17 @@ def _gp(seed: int) -> BaseSampler:
         def sample_relative(
             self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
         ) -> dict[str, Any]:
-            done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-            if any(value > 0 for one in done for value in one.constraints.values()):
+            known = study.get_trials(
+                deepcopy=False, states=(TrialState.COMPLETE, TrialState.RUNNING)
+            )
+            if any(value > 0 for one in known for value in one.constraints.values()):
                 return super().sample_relative(study, trial, search_space)
             plain = optuna.create_study(
                 storage=optuna.storages.InMemoryStorage(), directions=study.directions
             )
-            for one in done:
+            for one in known:
+                if one.number == trial.number:
+                    continue
                 bare = copy.copy(one)
                 bare.system_attrs = {}  # where constraints are kept
                 plain.add_trial(bare)

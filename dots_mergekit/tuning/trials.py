@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -155,34 +155,37 @@ class Trials:
         ranges: Mapping[str, Range],
         sampler: Callable[[int], optuna.samplers.BaseSampler],
         *,
+        flying: Collection[int] = (),
         only_planned: bool = False,
     ) -> tuple[optuna.Trial, Point] | None:
-        """Begin the next trial: what it is depends on the finished trials and on nothing else.
+        """Begin the next trial: what it is depends on the finished ones and on those in flight.
 
-        That is the trial that an earlier run left in flight; or else the first planned point that
-        was not scored yet; or else what a sampler suggests. So points come in the same order
+        That is the first trial that an earlier run left in flight; or else the first planned point
+        that was not begun yet; or else what a sampler suggests. So points come in the same order
         however often the search was killed. The study is locked: nobody else is scoring.
 
         Args:
             planned: The points that come before the sampler's, in their order.
             starts: How many of them, from the first, are those that every search begins with.
             ranges: Where the sampler looks, by the names of a point's parameters.
-            sampler: Makes a fresh one for a single suggestion, from the number of finished trials.
+            sampler: Makes a fresh one for a single suggestion, from the number of trials that are
+                finished or in flight.
+            flying: The numbers of the trials that are being scored.
             only_planned: The planned points are all there is.
 
         Returns:
             The trial and its point; None when there is nothing left.
         """
-        self._study.sampler = sampler(self.finished)
+        self._study.sampler = sampler(self.finished + len(flying))
         space = {
             name: FloatDistribution(
                 *ends, step=None if name in self._settings.weights else DENSITY_STEP
             )
             for name, ends in ranges.items()
         }
-        running = [one for one in self._all() if one.state == TrialState.RUNNING]
-        if running:
-            begun = optuna.Trial(self._study, running[0]._trial_id)
+        left = self.left(flying)
+        if left:
+            begun = optuna.Trial(self._study, left[0]._trial_id)
             for name, distribution in space.items():
                 begun.suggest_float(
                     name, distribution.low, distribution.high, step=distribution.step
@@ -193,13 +196,21 @@ class Trials:
             return None
         return begun, Point.of(begun.params, self._settings)
 
+    def left(self, flying: Collection[int]) -> list[FrozenTrial]:
+        """Give the trials that an earlier run left in flight, in order, but for these."""
+        return [
+            one
+            for one in self._all()
+            if one.state == TrialState.RUNNING and one.number not in flying
+        ]
+
     def _in_line(self, planned: Iterable[Point], starts: int) -> bool:
-        """Put the first planned point in line that was not scored; say whether one is in line."""
+        """Put the first planned point in line that was not begun; say whether one is in line."""
         known = set()
         for frozen in self._all():
             if frozen.state == TrialState.WAITING:
                 return True  # an earlier run ended just here
-            if _counts(frozen):
+            if _counts(frozen) or frozen.state == TrialState.RUNNING:
                 known.add(Point.of(frozen.params, self._settings).key)
         for index, point in enumerate(planned):
             if point.key not in known:

@@ -20,13 +20,13 @@ drawn at random; regrets are those against the best of these points.
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import json
 import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ from worlds import World, read
 
 from dots_mergekit.messages import markdown_table
 from dots_mergekit.tuning.settings import Settings
+from dots_mergekit.workers.cluster import Wish, joined
 
 # Okabe and Ito's: told apart by everybody, in print, too.
 _COLORS = ("#D55E00", "#0072B2", "#E69F00", "#009E73")
@@ -156,7 +157,7 @@ def replayed(policy: Policy, world: World, runs: int) -> Regrets:
     return Regrets(shares, best, labels, below)
 
 
-@cache
+@functools.cache
 def _of_the_paper(world: World, seed: int) -> int:
     """Give the tokens of the paper's protocol."""
     return run(_PAPER, world, seed).generated
@@ -185,6 +186,29 @@ def _accuracy(world: World, tests: NDArray[Any], shown: NDArray[Any]) -> NDArray
     families = [world.right[:, shown & (tests == family)].mean(1) for family in world.families]
     found: NDArray[Any] = 100 * np.mean(families, 0)
     return found
+
+
+def everywhere(
+    pairs: Sequence[tuple[str, Path]], runs: int, workers: int | None
+) -> Sequence[Regrets]:
+    """Run policies on worlds, in this process or in so many workers of Ray."""
+    if workers is None:
+        return [_replayed_at(*pair, runs) for pair in pairs]
+    import ray
+
+    with joined(Wish(workers), 1) as share:
+        remote = ray.remote(_replayed_at).options(num_cpus=share.threads)
+        found: list[Regrets] = ray.get([remote.remote(*pair, runs) for pair in pairs])
+    return found
+
+
+def _replayed_at(name: str, path: Path, runs: int) -> Regrets:
+    return replayed(POLICIES[name], _world(path), runs)
+
+
+@functools.cache
+def _world(path: Path) -> World:
+    return read(path)
 
 
 HEAD = (
@@ -265,6 +289,7 @@ def main() -> None:
     parser.add_argument("worlds", type=Path, nargs="+")
     parser.add_argument("--runs", type=int, default=45)
     parser.add_argument("--policies", nargs="*", default=list(POLICIES), choices=list(POLICIES))
+    parser.add_argument("--workers", type=int, metavar="N", help="replay side by side, by Ray")
     parser.add_argument("--apart", nargs="*", default=[], help="worlds that no rule was found on")
     parser.add_argument(
         "--draw", type=Path, metavar="PNG", help="draw regret against tokens instead"
@@ -281,12 +306,14 @@ def main() -> None:
         table = json.dumps(expect(worlds, options.runs), indent=1)
         _EXPECTED.write_text(table + "\n", encoding="utf-8")
         return
-    found = {
-        (name, world.name): replayed(POLICIES[name], world, options.runs)
+    pairs = [
+        (name, path, world.name)
         for name in options.policies
-        for world in worlds
+        for path, world in zip(options.worlds, worlds, strict=True)
         if known(POLICIES[name], world)
-    }
+    ]
+    results = everywhere([pair[:2] for pair in pairs], options.runs, options.workers)
+    found = {(name, world): one for (name, _, world), one in zip(pairs, results, strict=True)}
     groups = {
         "Rules were found on": [w.name for w in worlds if w.name not in options.apart],
         "Kept apart": [w.name for w in worlds if w.name in options.apart],

@@ -32,6 +32,7 @@ from dots_mergekit.tuning.front import hypervolume, worst_point
 from dots_mergekit.tuning.pool import PoolSettings
 from dots_mergekit.tuning.search import search
 from dots_mergekit.tuning.settings import Settings
+from dots_mergekit.workers import Alone
 
 DENSITY = 0.3
 FINE = 101
@@ -79,7 +80,7 @@ def run(scorer: MeasuredScorer, settings: Settings) -> list[Mapping[str, float]]
     """Give the objectives of every trial of a search, in order."""
     recipe = recipe_of(ROOT / "examples" / "arithmetic" / "checkpoints", 1.0, 1.0, DENSITY)
     with tempfile.TemporaryDirectory() as folder:
-        outcome = search(recipe, settings, lambda: scorer, Path(folder, "study"))
+        outcome = search(recipe, settings, Alone(lambda: scorer), Path(folder, "study"))
     return [trial.scores.objectives for trial in outcome.trials]
 
 

@@ -34,6 +34,7 @@ from dots_mergekit.recipe import Recipe
 from dots_mergekit.tuning.outcome import Outcome
 from dots_mergekit.tuning.search import search
 from dots_mergekit.tuning.settings import Settings
+from dots_mergekit.workers import Alone
 
 DENSITY = 0.3
 OFFSET = 0.25
@@ -106,7 +107,7 @@ def run(scorer: RecordedScorer, settings: Settings) -> Outcome:
     """Search with the real tuner."""
     recipe = recipe_of(ROOT / "examples" / "arithmetic" / "checkpoints", 1.0, 1.0, DENSITY)
     with tempfile.TemporaryDirectory() as folder:
-        return search(recipe, settings, lambda: scorer, Path(folder, "study"))
+        return search(recipe, settings, Alone(lambda: scorer), Path(folder, "study"))
 
 
 def row(world: World, name: str, widens: bool, options: argparse.Namespace) -> tuple[str, ...]:

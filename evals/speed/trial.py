@@ -32,6 +32,7 @@ from dots_mergekit.objectives.scores import Poll, Scores
 from dots_mergekit.recipe import Recipe
 from dots_mergekit.tuning.search import search
 from dots_mergekit.tuning.settings import Settings
+from dots_mergekit.workers import Alone
 
 PACKAGES = ("dots-mergekit", "lm-eval", "optuna", "torch", "transformers")
 
@@ -122,7 +123,7 @@ def main() -> None:
     model = open_model(recipe, batch_size=settings.batch_size)
     scorer, clock = TwiceScorer(model, settings), Clock()
     with tempfile.TemporaryDirectory() as folder:
-        search(recipe, settings, lambda: scorer, Path(folder, "study"), progress=clock)
+        search(recipe, settings, Alone(lambda: scorer), Path(folder, "study"), progress=clock)
     count = len(scorer.fixed)
     whole = clock.ends[-1] - clock.ends[0] - sum(scorer.fixed)
     fixed = sum(scorer.fixed)

@@ -12,11 +12,10 @@ from typing import Any
 import optuna
 import pytest
 import searching
-from searching import Quadratic, World, places, refuse
+from searching import Notes, Quadratic, World, places, refuse
 
 from dots_mergekit.errors import DotsError
 from dots_mergekit.objectives.scores import Scores
-from dots_mergekit.progress import Silent
 from dots_mergekit.tuning.outcome import Outcome
 from dots_mergekit.tuning.ranges import Range
 from dots_mergekit.tuning.search import search
@@ -24,18 +23,9 @@ from dots_mergekit.tuning.settings import Settings
 from dots_mergekit.tuning.space import Point
 from dots_mergekit.tuning.trials import Trial
 from dots_mergekit.tuning.widening import edges, reached, searched, widened
+from dots_mergekit.workers import Alone
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
-
-
-class Notes(Silent):
-    """Progress that keeps what is to know."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def note(self, message: str) -> None:
-        self.said.append(message)
 
 
 def settings_of(world: World, **tune: Any) -> Settings:
@@ -198,8 +188,8 @@ def test_a_finished_search_says_the_same_again_and_is_no_other(
     whole: tuple[Outcome, Notes],
 ) -> None:
     outcome = whole[0]
-    again = search(outcome.recipe, outcome.settings, refuse, outcome.folder)
+    again = search(outcome.recipe, outcome.settings, Alone(refuse), outcome.folder)
     assert (again.notes, again.spans) == (outcome.notes, outcome.spans)
     other = outcome.settings.model_copy(update={"widen": (0.0, 2.0)})
     with pytest.raises(DotsError, match=r"widen"):
-        search(outcome.recipe, other, refuse, outcome.folder)
+        search(outcome.recipe, other, Alone(refuse), outcome.folder)

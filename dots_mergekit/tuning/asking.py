@@ -1,0 +1,65 @@
+"""What a study cannot do without, asked side by side and again when what answers it fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from typing import TypeVar
+
+from dots_mergekit.errors import EngineError
+from dots_mergekit.progress import Progress
+from dots_mergekit.workers import Crew, Done
+
+__all__ = ["ask_all", "require_hope"]
+
+_K = TypeVar("_K")
+
+# A study ends when this many calls in a row fail with their engine.
+_DEATHS = 3
+
+
+def ask_all(
+    crew: Crew, asks: Mapping[_K, Callable[[], Future[Done]]], progress: Progress
+) -> Iterator[tuple[_K, Future[Done]]]:
+    """Ask everything, as much side by side as there are workers, and give what ends as it ends.
+
+    Args:
+        crew: The workers.
+        asks: Each submits one call to the crew.
+        progress: Is told when something is asked again.
+
+    Yields:
+        The key of a call and its future, which has ended, and not with an `EngineError`.
+
+    Raises:
+        EngineError: Three calls in a row failed with their engine.
+    """
+    left, flight, deaths = list(asks), dict[Future[Done], _K](), 0
+    while left or flight:
+        while left and len(flight) < crew.size:
+            key = left.pop(0)
+            flight[asks[key]()] = key
+        crew.wait(flight, more=bool(left))
+        for future in [one for one in flight if one.done()]:
+            key, error = flight.pop(future), future.exception()
+            if isinstance(error, EngineError):
+                deaths += 1
+                require_hope(deaths, error)
+                progress.note(f"asking again: {error}")
+                left.insert(0, key)
+                continue
+            deaths = 0
+            yield key, future
+
+
+def require_hope(deaths: int, error: EngineError) -> None:
+    """End the search when so many calls in a row failed with their engine.
+
+    Raises:
+        EngineError: They are three.
+    """
+    if deaths >= _DEATHS:
+        raise EngineError(
+            f"{deaths} times in a row the engine failed. {error}. The study keeps all finished "
+            "trials; the same call goes on from there"
+        ) from error
