@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import statistics
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -41,8 +40,8 @@ class Expected:
 def expected(settings: Settings, queries: int, trials: int) -> Expected | None:
     """Say which regret to expect of a choice after so many trials.
 
-    The table `expected.json` is made by `evals/choice/tuner.py --expected`: the real tuner at one
-    density, by its default objectives, rule and second look. Of other searches it says nothing.
+    The table `expected.json` is made by `evals/choice/replay.py --expected`: searches at one
+    density, by the default objectives, rule and second look. Of other searches it says nothing.
 
     Args:
         settings: Of the search.
@@ -54,18 +53,11 @@ def expected(settings: Settings, queries: int, trials: int) -> Expected | None:
         is none.
     """
     table = _table()
-    asked = {key: settings.content[key] for key in table["settings"]}
-    pools = {int(size) for world in table["regrets"].values() for size in world}
-    fitting = [size for size in pools if size <= queries]
-    reached = [place for place, count in enumerate(table["trials"]) if count <= trials]
-    if asked != table["settings"] or not fitting or not reached:
+    rows = [row for row in table["rows"] if row["pool"] <= queries and row["trials"] <= trials]
+    if not rows or any(settings.content[key] != value for key, value in table["settings"].items()):
         return None
-    found = [
-        by_trials[reached[-1]]
-        for world in table["regrets"].values()
-        for by_trials in world[str(max(fitting))]
-    ]
-    return Expected(statistics.fmean(found), max(found), len(table["regrets"]))
+    row = max(rows, key=lambda row: (row["pool"], row["trials"]))
+    return Expected(row["mean"], row["worst"], len(table["worlds"]))
 
 
 @cache

@@ -111,6 +111,7 @@ class Policy:
             as in the package: of the likelier answer, by the first and the shortest response of
             each source that gave it. By the first response of each source alone: `sum` over the
             sources; the `likelier` one; that of the `surer` source. All candidates are used.
+        drawn: How many points of the box the screen sees, drawn at random; None is all.
         widens: The box grows where the best by the screen lies at an end of it.
         smooth: The screen's values are smoothed over the points by a surrogate.
         screened: How many of the best so found may be asked; None is all of them.
@@ -136,6 +137,7 @@ class Policy:
     size: int = 64
     selection: Literal["difficulty", "random"] = "difficulty"
     screen: Literal["support", "sum", "likelier", "surer"] | None = None
+    drawn: int | None = None
     widens: bool = False
     smooth: bool = False
     screened: int | None = None
@@ -210,6 +212,7 @@ def run(policy: Policy, world: World, seed: int) -> Run:
         likely, each = _likelihoods(world, policy.screen, on, surer)
         if policy.widens:
             points = policy.box.widened(world, likely).of(world)
+        points = rng.permutation(points)[: policy.drawn] if policy.drawn else points
         if policy.smooth:
             likely[points] = _smoothed(world.places, points, likely[points], points)[0]
         read = each * len(points)

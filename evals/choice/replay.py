@@ -9,16 +9,24 @@ families of test questions. Against the best: how far the choice is below the be
 same test questions, which noise flatters. Against labels: how far it is below the point that is
 best on one half of the test questions, both measured on the other half, over halves; it can be
 negative. Against dense: the same with the best point of density 1, which is task arithmetic.
+
+    python evals/choice/replay.py evals/choice/recorded/*.parquet --expected
+
+writes `dots_mergekit/tuning/expected.json`: the regret to expect, which the package shows while it
+searches, by queries in the pool and trials. As trials count points of the grid at density 0.3,
+drawn at random; regrets are those against the best of these points.
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
+import itertools
+import json
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +37,21 @@ from policies import Box, Policy, known, run
 from worlds import World, read
 
 from dots_mergekit.messages import markdown_table
+from dots_mergekit.tuning.settings import Settings
 from dots_mergekit.workers.cluster import Wish, joined
 
 # Okabe and Ito's: told apart by everybody, in print, too.
 _COLORS = ("#D55E00", "#0072B2", "#E69F00", "#009E73")
 
+# Panels side by side.
+_ACROSS = 3
+
 # The share of the paper's tokens up to which a policy is cheap.
 _CHEAP = 0.11
+
+# The table of regrets to expect, and its pools and trials.
+_EXPECTED = Path(__file__).resolve().parents[2] / "dots_mergekit" / "tuning" / "expected.json"
+_POOLS, _TRIALS = (32, 64, 128, 192), (5, 10, 20, 30)
 
 # The halves of the test questions that labels are taken from.
 _HALVES = 20
@@ -141,7 +157,7 @@ def replayed(policy: Policy, world: World, runs: int) -> Regrets:
     return Regrets(shares, best, labels, below)
 
 
-@cache
+@functools.cache
 def _of_the_paper(world: World, seed: int) -> int:
     """Give the tokens of the paper's protocol."""
     return run(_PAPER, world, seed).generated
@@ -221,9 +237,12 @@ def row(name: str, found: Sequence[Regrets]) -> tuple[str, ...]:
 
 def draw(worlds: Sequence[World], runs: int, path: Path) -> None:
     """Draw regret against tokens, mean and 95th percentile, a panel for each world."""
-    figure = Figure(figsize=(4.2 * len(worlds), 3.6), layout="constrained")
-    panels = figure.subplots(1, len(worlds), sharey=True, squeeze=False)[0]
-    for panel, world in zip(panels, worlds, strict=True):
+    rows = math.ceil(len(worlds) / _ACROSS)
+    figure = Figure(figsize=(4.2 * _ACROSS, 3.4 * rows), layout="constrained")
+    panels = figure.subplots(rows, _ACROSS, sharey=True, squeeze=False).ravel()
+    for panel in panels[len(worlds) :]:
+        panel.set_axis_off()
+    for panel, world in zip(panels, worlds, strict=False):
         for (name, policies), color, mark in zip(CURVES.items(), _COLORS, "so^D", strict=True):
             found = [replayed(policy, world, runs) for policy in policies]
             shares = [100 * statistics.fmean(regrets.shares) for regrets in found]
@@ -233,9 +252,33 @@ def draw(worlds: Sequence[World], runs: int, path: Path) -> None:
             panel.plot(shares, high, mark + ":", color=color, alpha=0.6, markersize=4)
         panel.axhline(0, color="gray", linewidth=0.8)
         panel.set(xscale="log", title=world.name, xlabel="tokens, % of the paper's protocol")
-    panels[0].set_ylabel("regret against labels, points\n(dotted: 95th percentile)")
+    for panel in panels[::_ACROSS]:
+        panel.set_ylabel("regret against labels, points\n(dotted: 95th percentile)")
     panels[0].legend(fontsize=8)
     figure.savefig(path, dpi=150)
+
+
+def expect(worlds: Sequence[World], runs: int) -> dict[str, Any]:
+    """Make the table that the package ships."""
+    settings = Settings.model_validate({"queries": "any"}).content
+    rows = []
+    for size, trials in itertools.product(_POOLS, _TRIALS):
+        policy = replace(_OURS, box=Box(densities=(0.3,)), candidates=size, size=size, drawn=trials)
+        regrets = []
+        for world in worlds:
+            accuracy, points = world.accuracy.mean(1), policy.box.of(world)
+            for seed in range(runs):
+                chosen = run(policy, world, seed).chosen
+                regrets.append(float(accuracy[points].max() - accuracy[chosen]))
+        mean, worst = round(statistics.fmean(regrets), 2), round(max(regrets), 2)
+        rows.append({"pool": size, "trials": trials, "mean": mean, "worst": worst})
+    return {
+        "command": "python evals/choice/replay.py evals/choice/recorded/*.parquet --expected "
+        f"--runs {runs}",
+        "worlds": [world.name for world in worlds],
+        "settings": {name: settings[name] for name in ("objectives", "pick", "confirm")},
+        "rows": rows,
+    }
 
 
 def main() -> None:
@@ -251,10 +294,17 @@ def main() -> None:
     parser.add_argument(
         "--draw", type=Path, metavar="PNG", help="draw regret against tokens instead"
     )
+    parser.add_argument(
+        "--expected", action="store_true", help="write what the package shows instead"
+    )
     options = parser.parse_args()
     worlds = [_world(path) for path in options.worlds]
     if options.draw is not None:
         draw(worlds, options.runs, options.draw)
+        return
+    if options.expected:
+        table = json.dumps(expect(worlds, options.runs), indent=1)
+        _EXPECTED.write_text(table + "\n", encoding="utf-8")
         return
     pairs = [
         (name, path, world.name)

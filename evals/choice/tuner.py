@@ -7,18 +7,11 @@ recorded, linear between the grid's points in log(λ + 1/4); beyond the grid all
 a search takes seconds, and the accuracy of its choice is known. From ranges that are too narrow,
 with ends that stay where they are and with ends that move (`widen`). Prints Markdown: the regret
 against the best grid point of that density, mean and worst over seeds, and where the choices were.
-
-    python evals/choice/tuner.py evals/choice/recorded/*.parquet --expected
-
-puts worlds into `dots_mergekit/tuning/expected.json` instead: the regrets after so many trials with
-a pool of so many queries, of which the package shows mean and worst while it searches. The range is
-[0.5, 2].
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import statistics
 import tempfile
@@ -35,24 +28,17 @@ from worlds import World, read
 
 from dots_mergekit.answers.vote import Vote
 from dots_mergekit.messages import markdown_table
-from dots_mergekit.objectives import DIRECTIONS
 from dots_mergekit.objectives.queries import Query
 from dots_mergekit.objectives.scores import Poll, Scores
 from dots_mergekit.recipe import Recipe
-from dots_mergekit.tuning.choice import pick, ranking
 from dots_mergekit.tuning.outcome import Outcome
 from dots_mergekit.tuning.search import search
 from dots_mergekit.tuning.settings import Settings
-from dots_mergekit.tuning.space import apart
 from dots_mergekit.workers import Alone
 
 DENSITY = 0.3
 OFFSET = 0.25
 RANGES = {"[0.25, 1]": (0.25, 1.0), "[0.5, 2]": (0.5, 2.0), "[0, 3]": (0.0, 3.0)}
-POOLS = (64, 128, 192)
-TRIALS = (5, 10, 20, 30, 40)
-EXPECTED = ROOT / "dots_mergekit" / "tuning" / "expected.json"
-CHECKED = ("objectives", "pick", "confirm", "sampler")
 
 
 class RecordedScorer:
@@ -141,43 +127,6 @@ def row(world: World, name: str, widens: bool, options: argparse.Namespace) -> t
     )  # fmt: skip
 
 
-def regrets_by_trials(world: World, seed: int, size: int) -> list[float]:
-    """Search once, and give the regret of what would be chosen after each number of trials."""
-    known, scorer = interpolated(world, world.accuracy.mean(1)), RecordedScorer(world, seed, size)
-    settings = _settings(seed, RANGES["[0.5, 2]"], trials=max(TRIALS))
-    trials = run(scorer, settings).trials
-    regrets = []
-    for count in TRIALS:
-        scores = [trial.scores for trial in trials[:count]]
-        ranked = [trials[i] for i in ranking(scores, settings.directions, settings.pick)]
-        far = apart([trial.point for trial in ranked], settings)
-        few = [ranked[index] for index in far][: settings.confirm]
-        again = [scorer.look(trial.point.weights, voted=True) for trial in few]
-        directions = {name: DIRECTIONS[name] for name in settings.second_objectives}
-        place = few[pick(again, directions, settings.pick)].point.weights
-        regrets.append(round(known.values.max() - at(known, place), 2))
-    return regrets
-
-
-def expect(worlds: Sequence[World], seeds: int) -> None:
-    """Put worlds into the table of the package."""
-    known = json.loads(EXPECTED.read_text(encoding="utf-8")) if EXPECTED.exists() else {}
-    regrets = known.get("regrets", {})
-    for world in worlds:
-        regrets[world.name] = {
-            str(size): [regrets_by_trials(world, seed, size) for seed in range(seeds)]
-            for size in POOLS
-        }
-        settings = _settings(0, RANGES["[0.5, 2]"])
-        content = {
-            "command": "python evals/choice/tuner.py evals/choice/recorded/*.parquet --expected",
-            "settings": {name: settings.content[name] for name in CHECKED},
-            "trials": TRIALS,
-            "regrets": dict(sorted(regrets.items())),
-        }
-        EXPECTED.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-
-
 def main() -> None:
     """Search from every range, and print the table."""
     parser = argparse.ArgumentParser(
@@ -187,14 +136,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="default: %(default)s")
     parser.add_argument("--trials", type=int, default=40, help="default: %(default)s")
     parser.add_argument("--ranges", nargs="*", default=list(RANGES), choices=list(RANGES))
-    parser.add_argument("--expected", action="store_true", help="write what the package shows")
     options = parser.parse_args()
     logging.basicConfig(level=logging.ERROR)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     worlds = [read(path) for path in options.worlds]
-    if options.expected:
-        expect(worlds, options.seeds)
-        return
     rows = [
         row(world, name, widens, options)
         for world in worlds
