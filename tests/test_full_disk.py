@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from checkpoints import write_triple
 from disks import resized
-from evaluations import CHECKPOINTS, settings
+from evaluations import CHECKPOINTS, settings, untimed
 
 from dots_mergekit.api import select_queries
 from dots_mergekit.errors import DotsError
@@ -72,10 +72,13 @@ def test_an_evaluation(tmp_path: Path, disk: Path) -> None:
             failures.add(place.rpartition("/")[2].split("_")[0])
     assert failures >= {"samples", "results", "table.md", "table.csv"}
     undisturbed = settings(tmp_path / "whole", models=(str(CHECKPOINTS / "sft"),))
-    assert table.markdown() == evaluate(undisturbed, Silent()).markdown()
+    again = evaluate(undisturbed, Silent())
+    assert untimed(table).markdown() == untimed(again).markdown()
+    assert untimed(table).csv() == untimed(again).csv()
     found, wanted = contents(disk / "results"), contents(tmp_path / "whole")
     assert found.keys() == wanted.keys()
-    timed = {name for name in found if "results_" in name}  # these tell how long it took
+    # These tell how long it took.
+    timed = {name for name in found if "results_" in name or name.startswith("table.")}
     assert all(found[name] == wanted[name] for name in found.keys() - timed)
 
 
