@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -303,8 +304,8 @@ def support(world: World, queries: Array) -> tuple[Array, Array]:
     nobody = np.zeros(len(world.queries), int)
     likely, _ = _likelihoods(world, "support", queries, nobody)
     sides = [
-        _likelihoods(world, "support", queries, nobody, lambda ways, n=n: ways[..., n])[0]
-        for n in range(len(world.sources))
+        _likelihoods(world, "support", queries, nobody, operator.itemgetter((..., source)))[0]
+        for source in range(len(world.sources))
     ]
     return likely, np.min(sides, 0)
 

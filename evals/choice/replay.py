@@ -222,8 +222,9 @@ def row(name: str, found: Sequence[Regrets]) -> tuple[str, ...]:
     """Spell a line of a table: what runs in some worlds came to."""
     shares = [share for one in found for share in one.shares]
     regrets = [
-        [value for one in found for value in values(one)]
-        for values in (lambda one: one.best, lambda one: one.labels, lambda one: one.dense)
+        [value for one in found for value in one.best],
+        [value for one in found for value in one.labels],
+        [value for one in found for value in one.dense],
     ]
     cells = [name, f"{100 * statistics.fmean(shares):.1f}"]
     for values in regrets:
