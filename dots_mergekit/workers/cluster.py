@@ -25,6 +25,9 @@ _PATIENCE = 20
 # Ray gives up on a busy machine where it would have started a little later.
 _STARTS = 3
 
+# Seconds; Ray's own minute is what its last process would outlive us by.
+_ORPHANED = 20
+
 # What Ray keeps for objects, in bytes: ours are texts and numbers. Its least is 75 MiB.
 _OBJECTS = 100 << 20
 
@@ -133,6 +136,8 @@ def joined(wish: Wish, wide: int, *, verbose: bool = False) -> Iterator[Share]:
         cores = max(os.cpu_count() or 1, (wish.count or 1) * (wish.threads or 1))
         options |= {"address": "local", "num_cpus": cores, "include_dashboard": False}
         options |= {"object_store_memory": _OBJECTS}
+        # For so long Ray's agents look for a head that was killed with this process.
+        os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", str(_ORPHANED))
     else:
         _require_answer(wish.address)
         options |= {"address": wish.address}
