@@ -25,6 +25,9 @@ _PATIENCE = 20
 # Ray gives up on a busy machine where it would have started a little later.
 _STARTS = 3
 
+# Seconds; Ray's own default is a minute.
+_ORPHANED = 20
+
 # What Ray keeps for objects, in bytes: ours are texts and numbers. Its least is 75 MiB.
 _OBJECTS = 100 << 20
 
@@ -105,8 +108,9 @@ def require_ray() -> None:
 def joined(wish: Wish, wide: int, *, verbose: bool = False) -> Iterator[Share]:
     """Start a Ray on this machine, or join the cluster, and say what each worker gets.
 
-    A Ray that was started ends with the block, with every process of it; also when this process
-    is killed. Ctrl-C and SIGTERM stay what they were before.
+    A Ray that was started ends with the block, with every process of it. Where this process is
+    killed, its workers end at once, and the last of Ray's own agents a minute or two later. Ctrl-C
+    and SIGTERM stay what they were before.
 
     Args:
         wish: The workers that are wanted.
@@ -133,6 +137,8 @@ def joined(wish: Wish, wide: int, *, verbose: bool = False) -> Iterator[Share]:
         cores = max(os.cpu_count() or 1, (wish.count or 1) * (wish.threads or 1))
         options |= {"address": "local", "num_cpus": cores, "include_dashboard": False}
         options |= {"object_store_memory": _OBJECTS}
+        # For so long Ray's agents look for a head that was killed with this process.
+        os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", str(_ORPHANED))
     else:
         _require_answer(wish.address)
         options |= {"address": wish.address}

@@ -174,7 +174,7 @@ def test_ctrl_c_saves_and_leaves_no_process(recipe: Path, tmp_path: Path) -> Non
     assert f"all finished trials are kept in {out}; the same command goes on from there" in said
     assert "Traceback" not in said
     assert left_after(mark, 15) == []
-    assert 2 <= len(trials(out)) < TRIALS
+    assert 1 <= len(trials(out)) < TRIALS
 
 
 @contextlib.contextmanager
