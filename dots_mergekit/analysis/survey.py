@@ -56,15 +56,8 @@ def survey(base: Tensor, tuned: Sequence[Tensor], rooms: Rooms) -> Survey:
     others = itertools.combinations(range(1, len(tuned) + 1), 2)
     products = [*((0, i) for i in range(len(tuned) + 1)), *others]
     listing = [_can_be_listed(base, source) for source in tuned]
-    if all(listing) and fast.can(base, *tuned) and (quick := fast.look(base, tuned)):
-        sums, all_counts, lists = quick
-        return Survey(
-            dict(zip(products, sums, strict=True)),
-            tuple(
-                _all_magnitudes(n, found, [bits], apart=True)
-                for found, bits in zip(all_counts, lists, strict=True)
-            ),
-        )
+    if all(listing) and (quick := _by_machine_code(base, tuned, products)):
+        return quick
 
     def work(chunks: Iterator[slice], room: Room) -> _Seen:
         counts = torch.zeros((len(tuned), UPPER), dtype=torch.int64, device=base.device)
@@ -102,6 +95,21 @@ def survey(base: Tensor, tuned: Sequence[Tensor], rooms: Rooms) -> Survey:
             for i in range(len(tuned))
         ),
     )
+
+
+def _by_machine_code(
+    base: Tensor, tuned: Sequence[Tensor], products: Sequence[tuple[int, int]]
+) -> Survey | None:
+    """Find the same by machine code; None where there is none for these, or no room."""
+    found = fast.look(base, tuned) if fast.can(base, *tuned) else None
+    if found is None:
+        return None
+    sums, counts, lists = found
+    magnitudes = (
+        _all_magnitudes(base.numel(), of_one, [listed], apart=True)
+        for of_one, listed in zip(counts, lists, strict=True)
+    )
+    return Survey(dict(zip(products, sums, strict=True)), tuple(magnitudes))
 
 
 def _all_magnitudes(

@@ -263,7 +263,8 @@ class RayCrew:
         pending = {m.pending: m for m in self._members if m.pending is not None}
         if not pending:
             raise DotsError("no worker is left that can work for this study")
-        ready, _ = ray.wait(list(pending), num_returns=1, timeout=_TICK)
+        ray.wait(list(pending), num_returns=1, timeout=_TICK)
+        ready, _ = ray.wait(list(pending), num_returns=len(pending), timeout=0)
         for reference in ready:
             member = pending[reference]
             try:

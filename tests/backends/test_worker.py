@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from engines import Runner
 from lossy_worker import LossyWeightSwapper
 from safetensors.torch import save_file
 
+from dots_mergekit.backends.vllm.entries import fingerprints, refresh_tied
 from dots_mergekit.recipe import Recipe
 from dots_mergekit.recipe.mergekit import write_merge
 from recipes import recipe_of
@@ -178,6 +180,43 @@ def test_a_checkpoint_without_safetensors_files_is_refused(
     assert "the model x has no safetensors files" in message
     state, message = worker.dots_load(str(tmp_path / "none"), "the model x")
     assert state == "refused" and message.startswith("the model x cannot be loaded: ")
+
+
+class Packing:
+    """How vLLM's CPU build computes: with a copy of the weights, made when they are loaded."""
+
+    def process_weights_after_loading(self, layer: Any) -> None:
+        layer.packed = layer.weight.detach().clone()
+        layer.cpu_linear = torch.nn.functional.linear
+
+    def apply(self, layer: Any, x: torch.Tensor, bias: None) -> torch.Tensor:
+        product: torch.Tensor = layer.cpu_linear(x, layer.packed, bias)
+        return product
+
+
+class Packed(torch.nn.Module):
+    """A layer that is computed so."""
+
+    def __init__(self, weight: torch.nn.Parameter) -> None:
+        super().__init__()
+        self.weight = weight
+        self.quant_method = Packing()
+        self.quant_method.process_weights_after_loading(self)
+
+
+def test_a_tied_output_layer_computes_with_the_weights_that_were_loaded() -> None:
+    """A reload passes over it; and what is compared is what it computes with."""
+    weight = torch.nn.Parameter(torch.zeros(5, 3, dtype=torch.bfloat16))
+    model = torch.nn.Module()
+    embedding, output = Packed(weight), Packed(weight)
+    model.embed_tokens, model.lm_head = embedding, output
+    weight.data.copy_(torch.arange(15).view(5, 3))
+    embedding.quant_method.process_weights_after_loading(embedding)
+    stale = fingerprints(model)
+    assert stale["embed_tokens.weight"] != stale["lm_head.weight"]
+    refresh_tied(model)
+    found = fingerprints(model)
+    assert found["embed_tokens.weight"] == found["lm_head.weight"] == stale["embed_tokens.weight"]
 
 
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs Linux")

@@ -71,11 +71,13 @@ _REWRITES: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], .
     (re.compile(pattern), new)
     for pattern, new in (
         (r"\\\\\s*\[-?[\d.]+\s*(?:pt|em|ex|mm|cm|in|bp)\]", r"\\\\\\\\"),
+        (r"(?<=\d)\{\\,\}(?=\d{3}(?!\d))", ""),
         (r"(?<=\d)\{,\}(?=\d)|(?<=\d),\\!\s*(?=\d)", ","),
         (r"(?<=\d)\\[,;: ]\s*(?=\d{3}(?!\d))", ""),
         (r"(?<!\\)\\!", ""),
         (r"(?<!\\)\\[,;: ]|~|\\q?quad" + END, " "),
         (r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|n?olimits|limits)" + END, ""),
+        (r"\\(?:small|large|Large|LARGE|huge|Huge)" + END, ""),
         (r"(?<!\\)\\+$", ""),
         (rf"{_ALONE}\d{{1,3}}(?:\s\d{{3}})+(?![\d/^!(]|\s\d|\.\d{{4}})", _joined),
         (r"(?<=\d)\s*[xX]\s*10\s*(?=\^)", r"\\cdot 10"),

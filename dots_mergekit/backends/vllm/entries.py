@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dots_mergekit.recipe.plans import NotLiveError
 
-__all__ = ["Parameter", "fingerprints", "matrix_shape", "parameters"]
+__all__ = ["Parameter", "fingerprints", "matrix_shape", "parameters", "refresh_tied"]
 
 # Entries whose bits are read at a time, and what spreads their places over the bits of a number.
 _CHUNK = 1 << 22
@@ -47,8 +47,11 @@ class Parameter:
     def columns(self, chosen: Tensor) -> Tensor:
         """Read these columns, all rows."""
         # Looked up each time: a reload may put another tensor in its place.
-        tensor = getattr(self.layer, self.name.rpartition(".")[2])
-        if tensor.numel():
+        kind = self.name.rpartition(".")[2]
+        tensor = getattr(self.layer, kind)
+        # Where a CPU build computes with a copy of its own, that is what counts.
+        copied = kind == "weight" and hasattr(self.layer, "cpu_linear")
+        if tensor.numel() and not copied:
             rows, columns = self.shape
             entries: Tensor = tensor.detach().view(rows, columns)[:, chosen]
             return entries
@@ -72,6 +75,23 @@ def parameters(model: nn.Module) -> Iterator[Parameter]:
             if not tensor.numel() and not packed:
                 raise NotLiveError(f"vLLM keeps {found.name} in a form that cannot be read")
             yield found
+
+
+def refresh_tied(model: nn.Module) -> None:
+    """Let layers that share the weights of another one see that these have changed.
+
+    An output layer that is tied to the embedding has no tensor of its own in a checkpoint, so a
+    reload passes over it; a CPU build of vLLM has packed its copy of the weights, and would go on
+    computing with it.
+    """
+    first: dict[int, nn.Module] = {}
+    for layer in model.modules():
+        weight = getattr(layer, "weight", None)
+        if not isinstance(weight, Tensor) or not weight.numel():
+            continue
+        if first.setdefault(weight.data_ptr(), layer) is not layer and hasattr(layer, "cpu_linear"):
+            tied: Any = layer
+            tied.quant_method.process_weights_after_loading(tied)
 
 
 def fingerprints(model: nn.Module) -> dict[str, int]:

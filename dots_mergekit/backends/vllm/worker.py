@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from dots_mergekit.backends.live import LiveMerge
-from dots_mergekit.backends.vllm.entries import fingerprints, parameters
+from dots_mergekit.backends.vllm.entries import fingerprints, parameters, refresh_tied
 from dots_mergekit.backends.vllm.placement import Sample, locate
 from dots_mergekit.backends.vllm.stored import Stored
 from dots_mergekit.errors import DotsError, NonFiniteError
@@ -269,6 +269,7 @@ class _Loader:
 
     def _reload(self, tensors: _Stream) -> None:
         self._runner.reload_weights(weights_iterator=tensors)
+        refresh_tied(self._runner.get_model())
 
 
 def _spell(names: Sequence[str]) -> str:
