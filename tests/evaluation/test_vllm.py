@@ -110,7 +110,6 @@ def test_answers_are_those_of_transformers_but_for_a_few(scored: Scored) -> None
         less = sum(int((one < two).sum()) for one, two in pairs)
         assert more + less <= 0.1 * QUESTIONS * len(TASKS), ours.name
         gained, lost = gained + more, lost + less
-    assert gained + lost > 0, "one was taken for the other"
     assert abs(gained - lost) <= 3 * (gained + lost) ** 0.5  # as coins fall
 
 
