@@ -78,10 +78,11 @@ def test_readmes_lines_run_as_written(
     assert len(outcome.trials) == 30
     assert outcome.best.weights() == outcome.choice.point.weights
     assert (tmp_path / "out" / "config.json").exists()
+    lines = printed.partition("\n\n")[0].splitlines()
+    mean = [cell.strip() for cell in lines[0].split("|")].index("questions") - 1
     rows = {
-        cells[1].strip(" *"): float(cells[-6].strip(" *").partition(" ±")[0])
-        for line in printed.splitlines()
-        if len(cells := line.split("|")) > 9 and "±" in line
+        cells[1].strip(" *"): float(cells[mean].strip(" *").partition(" ±")[0])
+        for cells in (line.split("|") for line in lines[2:])
     }
     assert rows["best"] > max(rows["sft"], rows["rlvr"])
     shown = outcome._repr_markdown_()

@@ -5,6 +5,7 @@ Source: https://github.com/huggingface/Math-Verify
 
 from __future__ import annotations
 
+import math
 import random
 import re
 from collections.abc import Iterator
@@ -107,6 +108,9 @@ def _distances(a: Any, b: Any) -> Iterator[float]:
     """Give relative differences of two formulas, at points where both are real numbers.
 
     Without unknowns there is one: 0 if they are the same number, real or complex, and 1 if not.
+
+    Raises:
+        ValueError: A value is infinite, or none.
     """
     names = sorted({symbol.name for each in (a, b) for symbol in each.free_symbols})
     if not names:
@@ -120,6 +124,8 @@ def _distances(a: Any, b: Any) -> Iterator[float]:
             for each in (a, b)
         )
         size = max(abs(first), abs(second))
+        if not math.isfinite(size):
+            raise ValueError("beyond what floats hold")
         if max(abs(first.imag), abs(second.imag)) <= 1e-12 * size:
             yield abs(first - second) / (size or 1)
 

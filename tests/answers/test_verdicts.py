@@ -75,7 +75,7 @@ def test_another_digit_is_another_answer(equal: MathEquivalence) -> None:
         assert not verify(other, gold, equal), f"{other} is not {gold}"
 
 
-HANGING = r"((7!)!)!\pi"
+HANGING = "((7!)!)!x"
 """A number with so many digits that math-verify comes to no end with it."""
 
 PIECES = r"""
@@ -121,8 +121,8 @@ def test_a_pair_that_hangs_costs_its_limit_and_is_not_equal() -> None:
     """And the next pair is compared as if nothing had happened."""
     with MathEquivalence(seconds=SECONDS) as equal:
         started = time.monotonic()
-        assert not verify(HANGING, r"2\pi", equal)
-        assert not verify(rf"({HANGING},{HANGING}x,3)", r"(2\pi,\pi x,3)", equal)
+        assert not verify(HANGING, "2x", equal)
+        assert not verify(rf"({HANGING},{HANGING}y,3)", "(2x,xy,3)", equal)
         assert SECONDS <= time.monotonic() - started < 60
         assert verify(HANGING, f"${HANGING}$", equal), "the same text needs no algebra"
         assert verify("x+1", "1+x", equal)

@@ -156,7 +156,9 @@ def test_killed_it_leaves_no_process_and_goes_on(recipe: Path, tmp_path: Path) -
     assert len(marked(mark)) > 3
     process.kill()
     process.wait()
-    assert left_after(mark, 60) == []
+    computing = [line for line in left_after(mark, 30) if "Agent" not in line]
+    assert computing == []
+    assert left_after(mark, 150) == []  # two agents of Ray's own wait until they give up
     assert start(recipe, out).wait() == 0, out.with_suffix(".log").read_text()
     assert [int(row["trial"]) for row in trials(out)] == [*range(TRIALS)]
     assert len({(row["sft"], row["rlvr"]) for row in trials(out)}) == TRIALS

@@ -167,6 +167,7 @@ def test_a_node_with_other_versions_is_refused_with_the_difference(
         with pytest.raises(DotsError, match=message):
             go_on()
     cluster.remove_node(bad, allow_graceful=False)
+    cluster.wait_for_nodes()  # Ray takes a node for dead some seconds after it is
     notes = Notes()
     with crew(cluster, Holding(tmp_path), None, progress=notes) as workers:
         workers.wait([workers.submit("threads")], more=False)
