@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,9 @@ class Reference:
     def holding(self, folder: Path, **options: Any) -> Any:
         """Give an engine with the weights in a folder."""
         kind = (folder / "config.json").read_text() + str(options)
+        if json.loads((folder / "config.json").read_text()).get("tie_word_embeddings"):
+            # vLLM's CPU build reloads all but an output layer that is tied: an engine for each.
+            kind += str(folder)
         if kind not in self._engines:
             self._engines[kind] = self._stack.enter_context(fresh_engine(folder, **options))
             return self._engines[kind]
