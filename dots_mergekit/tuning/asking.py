@@ -6,16 +6,13 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from typing import TypeVar
 
-from dots_mergekit.errors import EngineError
+from dots_mergekit.errors import DEATHS, EngineError
 from dots_mergekit.progress import Progress
 from dots_mergekit.workers import Crew, Done
 
 __all__ = ["ask_all", "require_hope"]
 
 _K = TypeVar("_K")
-
-# A study ends when this many calls in a row fail with their engine.
-_DEATHS = 3
 
 
 def ask_all(
@@ -58,7 +55,7 @@ def require_hope(deaths: int, error: EngineError) -> None:
     Raises:
         EngineError: They are three.
     """
-    if deaths >= _DEATHS:
+    if deaths >= DEATHS:
         raise EngineError(
             f"{deaths} times in a row the engine failed. {error}. The study keeps all finished "
             "trials; the same call goes on from there"
