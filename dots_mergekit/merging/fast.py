@@ -93,7 +93,7 @@ def find_threshold(base: Tensor, tuned: Tensor, rank: int) -> Threshold | None:
     kept = np.arange(-(-offset >> shift), len(seen.counts))
     squares = (
         seen.squares_above
-        + math.fsum(_values(low + (kept << shift)) ** 2 * seen.counts[kept])
+        + float(_values(low + (kept << shift)) ** 2 @ seen.counts[kept])
         + float((_values(low + listed[listed >= offset]) ** 2).sum())
     )
     return Threshold(float(_values(np.array([low + offset]))[0]), seen.squares, squares)

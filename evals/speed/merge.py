@@ -377,14 +377,11 @@ def time_merges(folder: Path, billions: float, methods: Sequence[str], repeat: i
             shutil.rmtree(out, ignore_errors=True)
     (folder / "copy").unlink()
     start_up, start_up_cores, _ = run([mergekit, "--help"])
-    usual, usual_cores = (
-        statistics.median(run[which] for run in measured["task_arithmetic"]) for which in (0, 1)
-    )
+    of = "task_arithmetic" if "task_arithmetic" in methods else methods[0]
+    usual, usual_cores = (statistics.median(run[which] for run in measured[of]) for which in (0, 1))
     print(f"\n### `mergekit-yaml` on 3 checkpoints of {billions:.2f} B bfloat16 parameters\n")
-    print("| method | runs | s (median) | best | worst | of task_arithmetic |", end="")
-    print(
-        " CPU s (median) | of task_arithmetic | peak MiB |\n|---|---|---|---|---|---|---|---|---|"
-    )
+    print(f"| method | runs | s (median) | best | worst | of {of} |", end="")
+    print(f" CPU s (median) | of {of} | peak MiB |\n|---|---|---|---|---|---|---|---|---|")
     for name, runs in measured.items():
         seconds, cores, peaks = zip(*runs, strict=True)
         median, own = statistics.median(seconds), statistics.median(cores)
@@ -396,6 +393,29 @@ def time_merges(folder: Path, billions: float, methods: Sequence[str], repeat: i
         f"\n`mergekit-yaml --help` alone, which imports all that a merge needs: {start_up:.1f} s, "
         f"{start_up_cores:.1f} of CPU."
     )
+    selecting, combining = time_tensors(folder)
+    print(
+        f"In process, of all tensors and with every input in memory: select {selecting:.2f} s, "
+        f"combine {combining:.2f} s."
+    )
+
+
+def time_tensors(folder: Path) -> tuple[float, float]:
+    """The seconds of `select` and of `combine` over a whole merge: neither reads nor writes."""
+    from safetensors import safe_open
+
+    kinds = ("base", "sft", "rlvr")
+    files = [safe_open(folder / kind / "model.safetensors", "pt") for kind in kinds]
+    selecting = combining = 0.0
+    for name in files[0].keys():  # noqa: SIM118  # it is no dict
+        base, *tuned = (file.get_tensor(name).clone() for file in files)
+        start = time.perf_counter()
+        selections = [select(base, source, 0.3) for source in tuned]
+        selected = time.perf_counter()
+        combine(base, tuned, selections, [1.0, 1.3])
+        selecting += selected - start
+        combining += time.perf_counter() - selected
+    return selecting, combining
 
 
 def time_live(folder: Path, billions: float, repeat: int) -> None:
