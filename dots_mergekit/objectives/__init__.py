@@ -12,6 +12,10 @@ r"""What a merge is judged by, without labels: objectives, directions, and tasks
   the likelier answer of the sources is. Nothing is generated for it.
 - `weakest_support` ∈ [0, 1], maximized: min over source models of the mean over queries of the same
   sum.
+- `consensus` ∈ [0, 1], maximized: mean over queries of Σ over source models m of w_m · P(the
+  majority answer of m has most of 15 votes), by the probabilities of `support`; w_m is the share of
+  a crowd of merges that would give this answer by majority (`consensus.soft_labels`). Nothing is
+  generated for it.
 
 A new one is a function of what a model answered to each query (`answered.Answered`), and its line
 in `OBJECTIVES` and above.
@@ -120,6 +124,14 @@ OBJECTIVES: Mapping[str, Objective] = {
         says="how probable those of the source model are that it supports least",
         direction="maximize",
         function="answered.weakest_support",
+        asks="likelihood.support_losses",
+        needs_votes=False,
+        needs_responses=True,
+    ),
+    "consensus": Objective(
+        says="how often the model answers, by majority, what merges in general do",
+        direction="maximize",
+        function="consensus.consensus",
         asks="likelihood.support_losses",
         needs_votes=False,
         needs_responses=True,

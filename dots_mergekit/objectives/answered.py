@@ -18,6 +18,7 @@ __all__ = [
     "largest_share",
     "mean_of_known",
     "perplexity",
+    "probabilities",
     "response_perplexity",
     "support",
     "supported",
@@ -43,6 +44,7 @@ class Answered:
             `response_perplexity`, each of a token in the mean; `support of NAME`, of any
             of the responses that give a source model's majority answer. None where there was
             nothing to take one of.
+        soft_label: That of the query, if it has one.
     """
 
     vote: Vote
@@ -51,6 +53,7 @@ class Answered:
     tokens: int
     truncated: int
     losses: Mapping[str, float | None] = field(default_factory=dict)
+    soft_label: Mapping[str, float] | None = None
 
 
 def consistency(answered: Sequence[Answered]) -> float:
@@ -85,13 +88,13 @@ def support(answered: Sequence[Answered]) -> float:
     Of the source whose answer is the more probable one, by the responses that are known to give it.
     A source that gave no answer to a query counts as 0 there: nothing can support it.
     """
-    by_query = zip(*_supports(answered), strict=True)
-    return statistics.fmean(map(max, by_query))
+    return statistics.fmean(max(probabilities(one).values()) for one in answered)
 
 
 def weakest_support(answered: Sequence[Answered]) -> float:
     """Give the mean over queries for the source model whose answers are least probable."""
-    return min(map(sum, _supports(answered))) / len(answered)
+    known = [probabilities(one) for one in answered]
+    return min(statistics.fmean(one[source] for one in known) for source in known[0])
 
 
 def supported(source: str) -> str:
@@ -99,13 +102,13 @@ def supported(source: str) -> str:
     return f"{_SUPPORT}{source}"
 
 
-def _supports(answered: Sequence[Answered]) -> list[list[float]]:
-    """Give, for each source model, the probability of its answer to each query."""
-    sources = [name for name in answered[0].losses if name.startswith(_SUPPORT)]
-    return [
-        [0.0 if (loss := one.losses[name]) is None else math.exp(-loss) for one in answered]
-        for name in sources
-    ]
+def probabilities(one: Answered) -> dict[str, float]:
+    """Give the probability of each source model's answer, at least; 0 where it gave none."""
+    return {
+        name.removeprefix(_SUPPORT): 0.0 if loss is None else math.exp(-loss)
+        for name, loss in one.losses.items()
+        if name.startswith(_SUPPORT)
+    }
 
 
 def _exp_mean_loss(answered: Sequence[Answered], name: str) -> float:

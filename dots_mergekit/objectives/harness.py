@@ -213,8 +213,9 @@ def sample(
             answer_length=entry["mean_answer_length"],
             tokens=sum(length for length, _ in of_query),
             truncated=sum(cut for _, cut in of_query),
+            soft_label=query.soft_label,
         )
-        for entry, of_query in zip(samples, counts, strict=True)
+        for query, entry, of_query in zip(queries, samples, counts, strict=True)
     ]
     return Sampled(
         lm=lm,
@@ -234,14 +235,16 @@ def _unasked(lm: Any, queries: Sequence[Query], generation: Generation) -> Sampl
     """
     prompts = render_for(lm, queries, generation.instruction)
     require_room(lm, queries, prompts, generation.max_tokens)
-    nothing = Answered(majority_vote((), plain_equal), None, None, 0, 0)
+    nobody = majority_vote((), plain_equal)
     return Sampled(
         lm=lm,
         queries=queries,
         instruction=generation.instruction,
         prompts=prompts,
         responses=[()] * len(queries),
-        answered=[nothing] * len(queries),
+        answered=[
+            Answered(nobody, None, None, 0, 0, soft_label=query.soft_label) for query in queries
+        ],
     )
 
 

@@ -43,6 +43,8 @@ class Query:
             is none.
         responses: For each source model, by its short name, the responses that are known to give
             its majority answer, its own and those of others; None until they voted.
+        soft_label: For each source model whose majority answer is another one than those of the
+            models before it, the share of a crowd of merges that gives it; None until it voted.
     """
 
     prompt: Prompt
@@ -51,6 +53,7 @@ class Query:
     consistency: Mapping[str, float] | None = None
     pseudo_label: str | None = None
     responses: Mapping[str, Sequence[str]] | None = None
+    soft_label: Mapping[str, float] | None = None
 
 
 def write_pool(path: str | os.PathLike[str], pool: Iterable[Query]) -> None:
@@ -94,12 +97,8 @@ def _require_kinds(row: Mapping[str, Any], where: str) -> None:
     for key, fits, needed in (
         ("extra", isinstance(row.get("extra", {}), dict), "a mapping"),
         ("difficulty", row.get("difficulty") is None or _share(row["difficulty"]), _SHARE),
-        (
-            "consistency",
-            consistency is None
-            or (isinstance(consistency, dict) and all(map(_share, consistency.values()))),
-            f"a mapping with, for each model, {_SHARE}",
-        ),
+        ("consistency", consistency is None or _shares(consistency), _SHARES),
+        ("soft_label", row.get("soft_label") is None or _shares(row["soft_label"]), _SHARES),
         ("pseudo_label", isinstance(row.get("pseudo_label", ""), str | None), "a text"),
         (
             "responses",
@@ -118,11 +117,16 @@ def _texts(value: object) -> bool:
     )
 
 
+def _shares(value: object) -> bool:
+    return isinstance(value, dict) and all(map(_share, value.values()))
+
+
 def _share(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
 
 
 _SHARE = "a number in [0, 1]"
+_SHARES = f"a mapping with, for each model, {_SHARE}"
 
 _FIELDS = tuple(entry.name for entry in fields(Query))
 

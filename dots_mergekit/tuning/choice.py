@@ -76,15 +76,24 @@ def _sum_of(*names: str) -> Callable[[Sequence[ObjectiveValues], Directions], li
     return merit
 
 
-def _support(points: Sequence[ObjectiveValues], directions: Directions) -> list[Merit]:
-    """Prefer the largest support; of points that answered, with the mean of what votes say."""
-    rest = _normalised(points, directions)
-    return [
-        (point["support"] + (point["consistency"] + point["agreement"]) / 2, sum(x))
-        if {"consistency", "agreement"} <= set(point)
-        else (point["support"], sum(x))
-        for point, x in zip(points, rest, strict=True)
-    ]
+def _with_votes(
+    name: str, share: float
+) -> Callable[[Sequence[ObjectiveValues], Directions], list[Merit]]:
+    """Prefer the largest value of an objective; of points that answered, with what votes say.
+
+    To these, that share of the mean of consistency and agreement is added.
+    """
+
+    def merit(points: Sequence[ObjectiveValues], directions: Directions) -> list[Merit]:
+        rest = _normalised(points, directions)
+        return [
+            (point[name] + share * (point["consistency"] + point["agreement"]) / 2, sum(x))
+            if {"consistency", "agreement"} <= set(point)
+            else (point[name], sum(x))
+            for point, x in zip(points, rest, strict=True)
+        ]
+
+    return merit
 
 
 def _perplexity_within(points: Sequence[ObjectiveValues], directions: Directions) -> list[Merit]:
@@ -110,11 +119,17 @@ RULES: Mapping[str, Rule] = {
     ),
     "consistency": Rule("the highest consistency", (("consistency",),), _sum_of("consistency")),
     "agreement": Rule("the highest agreement", (("agreement",),), _sum_of("agreement")),
+    "consensus": Rule(
+        "the largest consensus, to which half of the mean of consistency and agreement is added "
+        "for the few that answered",
+        (("consensus",),),
+        _with_votes("consensus", 0.5),
+    ),
     "support": Rule(
         "the largest support, to which the mean of consistency and agreement is added for the few "
         "that answered",
         (("support",),),
-        _support,
+        _with_votes("support", 1.0),
     ),
     "knee": Rule(
         "the greatest distance from the line between the front's ends (its knee)", (), _knee

@@ -16,6 +16,7 @@ from dots_mergekit.tuning.asking import require_hope
 from dots_mergekit.tuning.budget import Spending
 from dots_mergekit.tuning.choice import ranking
 from dots_mergekit.tuning.collapse import rejection
+from dots_mergekit.tuning.crowd import known_scores
 from dots_mergekit.tuning.expected import expected
 from dots_mergekit.tuning.front import hypervolume, worst_point
 from dots_mergekit.tuning.outputs import write_trial
@@ -90,6 +91,7 @@ class _Trials:
         self._on_grid = self._settings.sampler == "grid"
         self._planned = [*self._first, *grid(self._settings)] if self._on_grid else self._first
         self._polls = SourceVotes(study.folder / VOTES)
+        self._read = known_scores(study, queries)
         self._known: dict[object, Trial] = {}
         for trial in self._trials.scored():
             self._keep(trial)
@@ -179,6 +181,10 @@ class _Trials:
         before = self._known.get(point.key)
         if before is not None:
             self._recorded(self._trials.record(asked, before.scores, 0.0, before.number))
+        elif point.key in self._read:
+            scores, seconds = self._read[point.key]
+            keep_seen(self._study.folder, asked.number, scores.answered)
+            self._recorded(self._trials.record(asked, scores, seconds))
         elif any(one.point.key == point.key and one.future for one in self._flight.values()):
             self._flight[asked.number] = _Begun(asked, point, None)
         else:

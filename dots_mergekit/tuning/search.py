@@ -18,6 +18,7 @@ from dots_mergekit.progress import Progress, Silent
 from dots_mergekit.recipe import Recipe
 from dots_mergekit.tuning.asking import ask_all
 from dots_mergekit.tuning.confirmation import choose
+from dots_mergekit.tuning.crowd import labelled
 from dots_mergekit.tuning.flight import score_trials
 from dots_mergekit.tuning.outcome import Outcome, costs_of
 from dots_mergekit.tuning.outputs import write_choice, write_tables
@@ -47,10 +48,11 @@ def search(
 ) -> Outcome:
     """Search the λ of a recipe, and choose.
 
-    The stages are: select the queries, score trials, find the front, score the best few again
-    with fresh seeds and more votes, choose. Each leaves its files in the study's folder as
-    soon as it has something to keep, so that a run that is killed at any moment loses at most
-    the trials in flight; running it again goes on from there, up to `settings.trials`.
+    The stages are: select the queries, label them by a crowd of merges, score trials, find the
+    front, score the best few again with fresh seeds and more votes, choose. Each leaves its files
+    in the study's folder as soon as it has something to keep, so that a run that is killed at any
+    moment loses at most the trials in flight; running it again goes on from there, up to
+    `settings.trials`.
 
     What the sampler suggests depends on the seed, the finished trials, those in flight and their
     number, and on nothing that is lost with the process: a resumed search makes the suggestions
@@ -153,7 +155,7 @@ def _select_queries(study: Study, crew: Crew, progress: Progress) -> list[Query]
         require_choosable(pool)
         for message in one_answer(pool):
             progress.note(message)
-        write_pool(path, pool)
+        write_pool(path, labelled(study, crew, pool, progress))
     else:
         SourceVotes(study.folder / VOTES)  # which the report needs: said now if it is damaged
     study.keep_pool()

@@ -15,7 +15,7 @@ from dots_mergekit.foreign import parse_json, read_text
 from dots_mergekit.objectives.answered import Answered
 from dots_mergekit.tuning.votes import vote_of
 
-__all__ = ["SEEN", "keep_seen", "read_seen"]
+__all__ = ["SEEN", "answered_of", "keep_seen", "read_seen"]
 
 SEEN = "votes"
 """The folder, in that of a study: `0007.jsonl` for trial 7, `0007-again.jsonl` for its second look.
@@ -47,7 +47,7 @@ def read_seen(study: Path, number: int, *, again: bool = False) -> list[Answered
     path = _path(study, number, again)
     lines = read_text(path).removesuffix("\n").split("\n")
     try:
-        return [_answered(**parse_json(line, str(path))) for line in lines]
+        return [answered_of(**parse_json(line, str(path))) for line in lines]
     except (DotsError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise DotsError(
             f"{path} cannot be read as what a trial answered ({error}); restore it"
@@ -58,15 +58,24 @@ def _path(study: Path, number: int, again: bool) -> Path:
     return study / SEEN / f"{number:04d}{'-again' if again else ''}.jsonl"
 
 
-def _answered(
+def answered_of(
     vote: Mapping[str, Any],
     agreement: float | None,
     answer_length: float | None,
     tokens: int,
     truncated: int,
     losses: Mapping[str, float | None],
+    soft_label: Mapping[str, float] | None,
 ) -> Answered:
-    for number in (agreement, answer_length, tokens, truncated, *losses.values()):
+    """Read what was answered to one query, as it was kept as JSON.
+
+    Raises:
+        ValueError, LookupError, TypeError: It is nothing of the kind.
+    """
+    shares = (soft_label or {}).values()
+    for number in (agreement, answer_length, tokens, truncated, *losses.values(), *shares):
         if number is not None and not math.isfinite(number):
             raise ValueError(f"{number} is not a finite number")
-    return Answered(vote_of(vote), agreement, answer_length, tokens, truncated, dict(losses))
+    return Answered(
+        vote_of(vote), agreement, answer_length, tokens, truncated, dict(losses), soft_label
+    )

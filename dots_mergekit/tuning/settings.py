@@ -38,16 +38,16 @@ __all__ = [
     "recipe_schema",
 ]
 
-_DEFAULT_OBJECTIVES = ("support", "weakest_support")
+_DEFAULT_OBJECTIVES = ("consensus", "weakest_support")
 
 # Where nothing is said, the first of these that the objectives allow; the last one always works.
-_DEFAULT_PICKS = ("support", "consistency+agreement", "knee")
+_DEFAULT_PICKS = ("consensus", "support", "consistency+agreement", "knee")
 
 # The pool where trials need no answers: all that the sources are asked.
 _POOL_WITHOUT_ANSWERS = {"size": 192, "selection": "random"}
 
 # There the second look decides: so many points answer, so often, and are scored by votes, too.
-_CONFIRM_WITHOUT_ANSWERS, _VOTES_WITHOUT_ANSWERS = 6, 2
+_CONFIRM_WITHOUT_ANSWERS, _VOTES_WITHOUT_ANSWERS = 4, 2
 _ASKED_WITHOUT_ANSWERS = ("consistency", "agreement")
 
 # How many times the votes of a trial the best few points get when they are scored again.
@@ -98,8 +98,8 @@ class Settings(Generation):
     ] = _DEFAULT_OBJECTIVES
     """What a merge is scored by, two or three of them."""
     pick: Annotated[str, OneOf(RULES, "pick rule")] = Field(default=None, validate_default=True)
-    """The rule that chooses one point; where nothing is said, the first of support,
-    consistency+agreement and knee that the objectives allow."""
+    """The rule that chooses one point; where nothing is said, the first of consensus,
+    support, consistency+agreement and knee that the objectives allow."""
     budget: str | None = None
     """How much may be spent before the choice is made: tokens that are generated (`200k tokens`)
     or time (`90 minutes`, `2 h`), source models, trials and second look together."""
@@ -113,7 +113,7 @@ class Settings(Generation):
     said."""
     confirm: int = Field(default=3, ge=0)
     """How many of the best points are asked again, with fresh seeds and four times the votes,
-    before one is chosen. Where trials need no answers it is six, apart from each other, which
+    before one is chosen. Where trials need no answers it is four, apart from each other, which
     answer each query twice."""
     seed: int = Field(default=0, ge=0)
     """Everything random follows from it."""

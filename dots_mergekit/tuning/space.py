@@ -10,12 +10,14 @@ from dataclasses import dataclass
 
 from dots_mergekit.recipe import Recipe
 from dots_mergekit.tuning.ranges import DENSITY_STEP, Range
+from dots_mergekit.tuning.seeds import seed_for
 from dots_mergekit.tuning.settings import Settings
 
 __all__ = [
     "Point",
     "apart",
     "at_ends",
+    "crowd",
     "few_trials",
     "grid",
     "ranges",
@@ -29,6 +31,9 @@ _DENSITY_OF = "density of "
 
 # Up to this many dimensions every corner of the box is tried: 2, 4 or 8 points.
 _ALL_CORNERS = 3
+
+# The objective that needs a crowd's labels, and how many merges the crowd has.
+_LABELLED, _CROWD = "consensus", 12
 
 # Points are apart from each other if they differ by this share of a range.
 _APART = 0.1
@@ -103,7 +108,8 @@ def starts(recipe: Recipe, settings: Settings) -> list[Point]:
 
     First λ = 1 for all, where the ranges hold it: what people add by hand. Then the corners
     of the box of λ: all of them for up to three λ; for more, all low, all high, and each λ
-    high by itself. A searched density stays at the recipe's own, or in the middle.
+    high by itself. Then the `crowd`, if there is one. A searched density stays at the recipe's
+    own, or in the middle.
     """
     ranges = settings.weights
     names = list(ranges)
@@ -119,7 +125,28 @@ def starts(recipe: Recipe, settings: Settings) -> list[Point]:
     else:
         listed += [low, high, *({**low, name: high[name]} for name in names)]
     density = _start_density(recipe, settings)
-    return [Point(weights, density) for weights in listed]
+    return [*(Point(weights, density) for weights in listed), *crowd(recipe, settings)]
+
+
+def crowd(recipe: Recipe, settings: Settings) -> list[Point]:
+    """List the merges that label the pool, where the objectives ask for it: spread evenly.
+
+    Twelve points of a Halton sequence over the ranges of λ, scrambled by the seed.
+    """
+    if _LABELLED not in settings.objectives:
+        return []
+    from scipy.stats.qmc import Halton, scale
+
+    low, high = zip(*settings.weights.values(), strict=True)
+    drawn = Halton(len(low), scramble=True, rng=seed_for(settings.seed, "crowd")).random(_CROWD)
+    density = _start_density(recipe, settings)
+    return [
+        Point(
+            {name: round(float(x), 6) for name, x in zip(settings.weights, row, strict=True)},
+            density,
+        )
+        for row in scale(drawn, low, high)
+    ]
 
 
 def few_trials(recipe: Recipe, settings: Settings) -> list[str]:
@@ -132,8 +159,9 @@ def few_trials(recipe: Recipe, settings: Settings) -> list[str]:
         return []
     density = " and the density is not searched" if settings.density is not None else ""
     return [
-        f"`trials` = {settings.trials}: the first {count} are fixed points (every λ = 1 and "
-        f"corners of the ranges), so the sampler proposes none{density}; give more trials"
+        f"`trials` = {settings.trials}: the first {count} are fixed points (every λ = 1, corners "
+        "of the ranges, and what labels the pool), so the sampler proposes none"
+        f"{density}; give more trials"
     ]
 
 

@@ -32,6 +32,7 @@ from dots_mergekit.tuning.trials import Trials
 __all__ = [
     "ANALYSIS",
     "BEST",
+    "CROWD",
     "FRONT",
     "POOL",
     "RECORD",
@@ -48,6 +49,7 @@ __all__ = [
 RECORD = "study.json"
 POOL = "queries.jsonl"
 VOTES = "source_votes.json"
+CROWD = "crowd.json"
 SELECTIONS = "selections.json"
 BEST = "best.yml"
 TABLE = "trials.csv"

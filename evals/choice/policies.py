@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import json
 import math
-import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import betainc
 from scipy.stats import beta, norm
 from worlds import World, agreements, consistencies, majorities, pseudo_labels
 
@@ -28,8 +28,12 @@ __all__ = [
     "Pool",
     "Run",
     "asked_once",
+    "heard",
     "known",
+    "labels_of",
+    "majority_of",
     "pool_of",
+    "probable",
     "run",
     "support",
 ]
@@ -108,10 +112,12 @@ class Policy:
         size: Queries of the pool.
         selection: How the pool is chosen among the candidates: by difficulty, as the package does,
             or the first ones of a random order.
-        screen: Order points by how likely the sources' majority answers are to them. `support`,
-            as in the package: of the likelier answer, by the first and the shortest response of
-            each source that gave it. By the first response of each source alone: `sum` over the
-            sources; the `likelier` one; that of the `surer` source. All candidates are used.
+        screen: Order points by how likely the sources' majority answers are to them. `support` and
+            `consensus` as in the package: of the likelier answer, or of both as a crowd of points
+            weighs them, by the first and the shortest response of each source that gave it. By
+            the first response of each source alone: `sum` over the sources; the `likelier` one;
+            that of the `surer` source. All candidates are used.
+        crowd: How many points of the box, drawn at random, weigh the answers; None is all.
         drawn: How many points of the box the screen sees, drawn at random; None is all.
         widens: The box grows where the best by the screen lies at an end of it.
         smooth: The screen's values are smoothed over the points by a surrogate.
@@ -121,10 +127,11 @@ class Policy:
         votes: How often each query is asked at each point.
         more: Votes beyond these, for the queries that the first ones leave undecided.
         rule: What chooses: a plain objective, their sum, their sum smoothed by a surrogate, the
-            screen's own order, what screened the points and half of that sum (`both`), the share
+            screen's own order, what screened the points and `share` of that sum (`both`), the share
             of answers that the next points of the grid give, too (AdaMMS, arXiv:2503.23733), or
             λ in proportion to 1/‖τ‖ with the sum 1 (`norms`; NAN, arXiv:2505.16148), for which
             the nearest recorded point stands, a source alone among them.
+        share: See `both`.
         confirm: How many of the best are asked again.
         confirm_votes: How often.
         fresh: Ask them other queries than those of the search, as far as there are some.
@@ -137,7 +144,8 @@ class Policy:
     source_votes: int = 5
     size: int = 64
     selection: Literal["difficulty", "random"] = "difficulty"
-    screen: Literal["support", "sum", "likelier", "surer"] | None = None
+    screen: Literal["consensus", "support", "sum", "likelier", "surer"] | None = None
+    crowd: int | None = None
     drawn: int | None = None
     widens: bool = False
     smooth: bool = False
@@ -149,6 +157,7 @@ class Policy:
     rule: Literal[
         "sum", "consistency", "agreement", "smooth", "screen", "both", "neighbours", "norms"
     ] = "sum"
+    share: float = 0.5
     confirm: int = 3
     confirm_votes: int = 20
     fresh: bool = False
@@ -210,7 +219,15 @@ def run(policy: Policy, world: World, seed: int) -> Run:
     points = policy.box.of(world)
     if policy.screen is not None:
         on, surer = np.r_[pool.queries, pool.rest], np.r_[pool.surer, pool.rest_surer]
-        likely, each = _likelihoods(world, policy.screen, on, surer)
+        heard = order[: policy.source_votes]
+        if policy.screen == "consensus":
+            crowd = rng.permutation(points)[: policy.crowd] if policy.crowd else points
+            likely, each = _consensus(world, on, heard, crowd)
+        elif policy.screen == "support":
+            likely, _ = support(world, on, heard)
+            each = probable(world, on, heard)[2]
+        else:
+            likely, each = _likelihoods(world, policy.screen, on, surer)
         if policy.widens:
             points = policy.box.widened(world, likely).of(world)
         points = rng.permutation(points)[: policy.drawn] if policy.drawn else points
@@ -233,7 +250,7 @@ def run(policy: Policy, world: World, seed: int) -> Run:
     generated += int(cost)
     merits = asked.merits(tried, "sum" if policy.rule == "both" else policy.rule)
     if policy.rule == "both":
-        merits = likely[tried] + merits / 2
+        merits = likely[tried] + policy.share * merits
     allowed = asked.no_answer[tried] <= _MOST_WITHOUT_ANSWER
     ranked = tried[np.argsort(-np.where(allowed, merits, -math.inf), kind="stable")]
     if not policy.confirm:
@@ -253,6 +270,12 @@ def pool_of(policy: Policy, world: World, seed: int) -> Pool:
     rng = np.random.default_rng(seed)
     order = rng.permutation(world.answers.shape[2])
     return _select(policy, world, order, rng)
+
+
+def heard(policy: Policy, world: World, seed: int) -> Array:
+    """Give the numbers of the votes of the sources that a run with a seed hears."""
+    order = np.random.default_rng(seed).permutation(world.answers.shape[2])
+    return order[: policy.source_votes]
 
 
 def asked_once(world: World, pool: Pool, votes: int, seed: int) -> Asked:
@@ -299,74 +322,100 @@ def _select(policy: Policy, world: World, order: Array, rng: np.random.Generator
     )  # fmt: skip
 
 
-def support(world: World, queries: Array) -> tuple[Array, Array]:
-    """Give `support` and `weakest_support` of each point on some queries, as the package does."""
-    nobody = np.zeros(len(world.queries), int)
-    likely, _ = _likelihoods(world, "support", queries, nobody)
-    sides = [
-        _likelihoods(world, "support", queries, nobody, operator.itemgetter((..., source)))[0]
-        for source in range(len(world.sources))
+def probable(world: World, queries: Array, heard: Array) -> tuple[Array, Array, int]:
+    """Say how probable the sources' majority answers are to each point, as the package does.
+
+    By the first and the shortest response of each source that gave one of them. Responses were
+    recorded for the two answers that a source gives most often of 20 times; where the votes that
+    are heard have a third one, nothing is known to give it.
+
+    Args:
+        world: The world.
+        queries: Their numbers, N.
+        heard: The numbers of the sources' votes, of which the majority is taken.
+
+    Returns:
+        Probabilities [P, N, source]; whether the sources give one answer [N]; and the tokens of
+        the responses, which are read for one point.
+    """
+    density, majority, used = float(world.settings["pool_density"]), [], []
+    for number, numbers in enumerate(world.sources.values()):
+        weights = (1, 0) if number == 0 else (0, 1)
+        votes = world.answers[world.point(*weights, density)][queries]
+        own = majorities(votes[:, heard])[0]
+        first = majorities(votes)[0]
+        second = majorities(np.where(votes == first[:, None], -1, votes))[0]
+        known = np.select(
+            [(own >= 0)[:, None] & (own == one)[:, None] for one in (first, second)],
+            [numbers[queries, 0], numbers[queries, 1]],
+            -1,
+        )
+        majority.append(own)
+        used.append(known)
+    # Of equal responses the first counts: which source gave it does not matter.
+    flat = np.stack(used).transpose(1, 0, 2).reshape(len(queries), -1)
+    new = np.array([[k >= 0 and k not in row[:i] for i, k in enumerate(row)] for row in flat])
+    lengths = np.array([one["tokens"] for one in world.kept])
+    losses = world.kept_loss[:, np.maximum(flat, 0), 3].astype(float)
+    likely = np.where(flat >= 0, np.exp(-losses), 0.0)
+    each = flat.shape[1] // len(majority)
+    ways = [
+        likely * new * np.repeat(np.stack([own == other for other in majority], 1), each, axis=1)
+        for own in majority
     ]
-    return likely, np.min(sides, 0)
+    found = np.stack([np.minimum(1.0, way.sum(-1)) for way in ways], -1)
+    return found, majority[0] == majority[1], int(lengths[flat[new]].sum())
 
 
-def _likelihoods(
-    world: World,
-    how: str,
-    queries: Array,
-    surer: Array,
-    reduce: Callable[[Array], Array] = lambda ways: ways.max(-1),
-) -> tuple[Array, int]:
-    """Give, for each point, the mean over queries of how probable the sources' answers are to it.
+def support(world: World, queries: Array, heard: Array) -> tuple[Array, Array]:
+    """Give `support` and `weakest_support` of each point on some queries, as the package does."""
+    likely, _, _ = probable(world, queries, heard)
+    return likely.max(-1).mean(1), likely.mean(1).min(-1)
+
+
+def _consensus(world: World, queries: Array, heard: Array, crowd: Array) -> tuple[Array, int]:
+    """Give `consensus` of each point, and the tokens that are read for one."""
+    likely, alike, tokens = probable(world, queries, heard)
+    given = majority_of(likely)
+    return (given * labels_of(given[crowd], alike)).sum(-1).mean(1), tokens
+
+
+def majority_of(likely: Array) -> Array:
+    """Give the probability that an answer has most of 15 votes, as the package does."""
+    found: Array = betainc(8, 8, likely)  # P(X ≥ 8) of 15
+    return found
+
+
+def labels_of(given: Array, alike: Array) -> Array:
+    """Give soft labels [N, source] by what a crowd would give [C, N, source]."""
+    mean = given.mean(0)
+    mean[:, 1:] *= ~alike[:, None]  # an answer that several sources give counts once
+    total = mean.sum(-1, keepdims=True)
+    return np.divide(mean, total, out=np.zeros_like(mean), where=total > 0)
+
+
+def _likelihoods(world: World, how: str, queries: Array, surer: Array) -> tuple[Array, int]:
+    """Give the mean over queries of how probable the sources' first responses are to each point.
 
     Args:
         world: The world.
         how: A screen.
         queries: Their numbers.
         surer: Which source is surer of its answer, to each of them.
-        reduce: Makes one number of those of the sources, which are the last axis; of `support`.
 
     Returns:
         The means [P], and the tokens that are read for one point.
     """
-    sources = list(world.sources.values())
-    majority = [_majorities_alone(world, source)[queries] for source in range(len(sources))]
-    used = np.stack([numbers[queries, 0] for numbers in sources])  # source, query, first/shortest
-    if how != "support":
-        used = used[..., :1]
-    # Of equal responses the first counts: which source gave it does not matter.
-    flat = used.transpose(1, 0, 2).reshape(len(queries), -1)
-    new = np.array([[k >= 0 and k not in row[:i] for i, k in enumerate(row)] for row in flat])
+    used = np.stack([numbers[queries, 0, 0] for numbers in world.sources.values()], 1)
+    new = np.array([[k >= 0 and k not in row[:i] for i, k in enumerate(row)] for row in used])
     lengths = np.array([one["tokens"] for one in world.kept])
-    tokens = int(lengths[flat[new]].sum())
-    probable = np.where(flat >= 0, np.exp(-world.kept_loss[:, np.maximum(flat, 0), 3]), 0.0)
-    if how == "support":
-        ways = [probable * new * same for same in _same_answer(majority, used.shape[2])]
-        found = reduce(np.stack([np.minimum(1.0, way.sum(-1)) for way in ways], -1))
-    else:
-        first = np.moveaxis(probable, -1, 0)
-        found = {
-            "sum": lambda: first.sum(0),
-            "likelier": lambda: first.max(0),
-            "surer": lambda: np.take_along_axis(first, surer[None, None], 0)[0],
-        }[how]()
-    return found.mean(1), tokens
-
-
-def _majorities_alone(world: World, source: int) -> Array:
-    """Give the majority answer of a source alone to each query, by all its votes."""
-    weights = (1, 0) if source == 0 else (0, 1)
-    point = world.point(*weights, float(world.settings["pool_density"]))
-    found: Array = majorities(world.answers[point])[0]
-    return found
-
-
-def _same_answer(majority: Sequence[Array], each: int) -> list[Array]:
-    """Say for each source, query and response whether the response gives the source's answer."""
-    return [
-        np.repeat(np.stack([own == other for other in majority], 1), each, axis=1)
-        for own in majority
-    ]
+    first = np.where(used >= 0, np.exp(-world.kept_loss[:, np.maximum(used, 0), 3]), 0.0)
+    found = {
+        "sum": lambda: first.sum(-1),
+        "likelier": lambda: first.max(-1),
+        "surer": lambda: np.take_along_axis(first, surer[None, :, None], 2)[..., 0],
+    }[how]()
+    return found.mean(1), int(lengths[used[new]].sum())
 
 
 class Asked:

@@ -61,10 +61,11 @@ _PAPER = Policy(box=_PAPER_BOX, trials=None, charged=100, rule="consistency", co
 _VOTES = Policy(box=_PAPER_BOX, trials=None, charged=40)
 _EVERYWHERE = replace(_VOTES, box=Box(), charged=None, trials=40)
 _SUPPORT = Policy(screen="support", rule="screen", selection="random", candidates=128)
-_OURS = Policy(
+_ASKED = Policy(
     screen="support", rule="both", selection="random", candidates=192, size=192,
     screened=6, trials=6, votes=2, confirm=0,
 )  # fmt: skip
+_OURS = replace(_ASKED, screen="consensus", crowd=12, share=0.25, screened=4, trials=4)
 
 POLICIES: Mapping[str, Policy] = {
     "(1, 1), density 0.3": Policy(box=Box((1, 1), (1, 1), (0.3,)), source_votes=0, trials=0),
@@ -84,16 +85,21 @@ POLICIES: Mapping[str, Policy] = {
     "sum, 128 candidates": replace(_SUPPORT, screen="sum"),
     "likelier, 128": replace(_SUPPORT, screen="likelier"),
     "surer, 128": replace(_SUPPORT, screen="surer"),
-    "support, 192, best 6 asked twice": _OURS,
-    "the same, the paper's λ": replace(_OURS, box=replace(_PAPER_BOX, densities=Box().densities)),
+    "consensus, 192, best 4 asked twice": _OURS,
     "the same, density 0.3": replace(_OURS, box=Box(densities=(0.3,))),
+    "the same, density 0.3 or 1": replace(_OURS, box=Box(densities=(0.3, 1.0))),
     "the same, the paper's range": replace(_OURS, box=_PAPER_BOX),
     "the same, the paper's range, widened": replace(_OURS, box=_PAPER_BOX, widens=True),
-    "the same, smooth support": replace(_OURS, smooth=True),
-    "the same, asked three times": replace(_OURS, votes=3),
-    "the same, best 4": replace(_OURS, screened=4, trials=4),
+    "the same, a crowd of 6": replace(_OURS, crowd=6),
+    "the same, a crowd of all": replace(_OURS, crowd=None),
+    "the same, best 6": replace(_OURS, screened=6, trials=6),
+    "the same, votes count twice": replace(_OURS, share=0.5),
     "the same, 128": replace(_OURS, candidates=128, size=128),
-    "the same, best 8 asked four times": replace(_OURS, screened=8, trials=8, votes=4),
+    "the same, 64": replace(_OURS, candidates=64, size=64),
+    "consensus, 192": replace(_OURS, rule="screen"),
+    "consensus, 192, density 0.3": replace(_OURS, rule="screen", box=Box(densities=(0.3,))),
+    "support, 192, best 6 asked twice": _ASKED,
+    "support, 192, density 0.3, best 6": replace(_ASKED, box=Box(densities=(0.3,))),
     "support, 64": replace(_SUPPORT, candidates=64),
     "support, 128": _SUPPORT,
     "support, 192": replace(_SUPPORT, candidates=192),
@@ -118,7 +124,7 @@ CURVES: Mapping[str, Sequence[Policy]] = {
         *(replace(_VOTES, charged=trials) for trials in (20, 40, 80)),
     ],
     "support alone": [replace(_SUPPORT, candidates=size) for size in (16, 32, 64, 128, 192)],
-    "support, the best asked": [
+    "consensus, the best asked": [
         replace(_OURS, candidates=size, size=size, screened=few, trials=few)
         for size, few in ((32, 3), (64, 4), (128, 6), (192, 6), (192, 12))
     ],

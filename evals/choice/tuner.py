@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import optuna
 from measure import QUERIES, ROOT, recipe_of
-from policies import Policy, asked_once, pool_of, support
+from policies import Policy, asked_once, heard, labels_of, majority_of, pool_of, probable
 from scipy.interpolate import RegularGridInterpolator
 from worlds import World, read
 
@@ -34,6 +34,7 @@ from dots_mergekit.recipe import Recipe
 from dots_mergekit.tuning.outcome import Outcome
 from dots_mergekit.tuning.search import search
 from dots_mergekit.tuning.settings import Settings
+from dots_mergekit.tuning.space import crowd
 from dots_mergekit.workers import Alone
 
 DENSITY = 0.3
@@ -46,17 +47,20 @@ class RecordedScorer:
 
     Args:
         world: The world.
-        seed: Of the pool, and of the votes that are seen.
-        size: Of the pool.
+        settings: Of the search, whose crowd labels the pool.
     """
 
-    def __init__(self, world: World, seed: int, size: int) -> None:
-        pool = pool_of(Policy(candidates=size, size=size, selection="random"), world, seed)
-        likely, weakest = support(world, pool.queries)
-        voted = asked_once(world, pool, _settings(seed, RANGES["[0.5, 2]"]).second_votes, seed)
-        self._read = {"support": likely, "weakest_support": weakest}
+    def __init__(self, world: World, settings: Settings) -> None:
+        size, seed = settings.queries.size, settings.seed
+        policy = Policy(candidates=size, size=size, selection="random")
+        pool = pool_of(policy, world, seed)
+        likely, alike, _ = probable(world, pool.queries, heard(policy, world, seed))
+        voted = asked_once(world, pool, settings.second_votes, seed)
+        self._likely = interpolated(world, likely)
         votes = {"consistency": voted.consistency, "agreement": voted.agreement}
-        self._tables = {n: interpolated(world, v) for n, v in {**self._read, **votes}.items()}
+        self._voted = {name: interpolated(world, values) for name, values in votes.items()}
+        given = [at(self._likely, one.weights) for one in crowd(_recipe(), settings)]
+        self._labels = labels_of(majority_of(np.stack(given)), alike)
 
     def votes(self, recipe: Recipe, queries: Sequence[Query], count: int, seed: int) -> Poll:
         """Agree always: the pool is the recorded one."""
@@ -71,8 +75,14 @@ class RecordedScorer:
 
     def look(self, place: Mapping[str, float], *, voted: bool) -> Scores:
         """Give the objectives at a place, those of votes among them."""
-        names = self._tables if voted else self._read
-        return Scores({name: at(self._tables[name], place) for name in names}, {})
+        likely = at(self._likely, place)
+        found = {
+            "consensus": (majority_of(likely) * self._labels).sum(-1).mean(),
+            "support": likely.max(-1).mean(),
+            "weakest_support": likely.mean(0).min(),
+            **({name: at(known, place) for name, known in self._voted.items()} if voted else {}),
+        }
+        return Scores({name: float(value) for name, value in found.items()}, {})
 
 
 def interpolated(world: World, values: np.ndarray[Any, Any]) -> RegularGridInterpolator:
@@ -83,31 +93,28 @@ def interpolated(world: World, values: np.ndarray[Any, Any]) -> RegularGridInter
     return RegularGridInterpolator([np.log(axis + OFFSET) for axis in axes], np.array(table))
 
 
-def at(known: RegularGridInterpolator, place: Mapping[str, float]) -> float:
-    """Look up; beyond the grid as at its end."""
+def at(known: RegularGridInterpolator, place: Mapping[str, float]) -> Any:
+    """Look up a number, or an array of them; beyond the grid as at its end."""
     asked = [
         np.clip(np.log(max(place[name], 0.0) + OFFSET), axis[0], axis[-1])
         for name, axis in zip(("sft", "rlvr"), known.grid, strict=True)
     ]
-    return float(known([asked])[0])
+    return known([asked])[0]
 
 
 def _settings(seed: int, ends: tuple[float, float], **more: Any) -> Settings:
-    return Settings.model_validate(
-        {
-            "queries": {"source": str(QUERIES)},
-            "weight": {"sft": ends, "rlvr": ends},
-            "seed": seed,
-            **more,
-        }
-    )
+    given = {"queries": {"source": str(QUERIES)}, "weight": {"sft": ends, "rlvr": ends}}
+    return Settings.parse(_recipe(), {**given, "seed": seed, **more})
 
 
 def run(scorer: RecordedScorer, settings: Settings) -> Outcome:
     """Search with the real tuner."""
-    recipe = recipe_of(ROOT / "examples" / "arithmetic" / "checkpoints", 1.0, 1.0, DENSITY)
     with tempfile.TemporaryDirectory() as folder:
-        return search(recipe, settings, Alone(lambda: scorer), Path(folder, "study"))
+        return search(_recipe(), settings, Alone(lambda: scorer), Path(folder, "study"))
+
+
+def _recipe() -> Recipe:
+    return recipe_of(ROOT / "examples" / "arithmetic" / "checkpoints", 1.0, 1.0, DENSITY)
 
 
 def row(world: World, name: str, widens: bool, options: argparse.Namespace) -> tuple[str, ...]:
@@ -115,11 +122,13 @@ def row(world: World, name: str, widens: bool, options: argparse.Namespace) -> t
     known = interpolated(world, world.accuracy.mean(1))
     regrets, chosen = [], []
     for seed in range(options.seeds):
-        more = {} if widens else {"widen": RANGES[name]}
+        more: dict[str, Any] = {} if widens else {"widen": RANGES[name]}
+        if options.objectives:
+            more["objectives"] = options.objectives
         settings = _settings(seed, RANGES[name], trials=options.trials, **more)
-        outcome = run(RecordedScorer(world, seed, settings.queries.size), settings)
+        outcome = run(RecordedScorer(world, settings), settings)
         place = outcome.choice.point.weights
-        regrets.append(known.values.max() - at(known, place))
+        regrets.append(float(known.values.max() - at(known, place)))
         chosen.append(f"({place['sft']:.2f}, {place['rlvr']:.2f})")
     return (
         world.name, name, "widened" if widens else "as it is", f"{statistics.fmean(regrets):.2f}",
@@ -136,6 +145,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="default: %(default)s")
     parser.add_argument("--trials", type=int, default=40, help="default: %(default)s")
     parser.add_argument("--ranges", nargs="*", default=list(RANGES), choices=list(RANGES))
+    parser.add_argument("--objectives", nargs="*", help="default: those of a search")
     options = parser.parse_args()
     logging.basicConfig(level=logging.ERROR)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
