@@ -139,10 +139,12 @@ def _objectives(settings: Settings, rule: str) -> tuple[str, ...]:
     """Give the objectives of a search, and what a rule needs besides."""
     have = list(settings.objectives)
     voted = any(OBJECTIVES[name].needs_votes for name in have)
+    # What models were asked is there, and votes if any were counted.
+    asked: set[str | None] = {OBJECTIVES[name].asks for name in have}
+    there = asked | {None} if voted else asked - {None}
     for choices in RULES[rule].needs:
         if not set(choices) & set(have):
-            # What can be computed from votes alone is there, if any were counted.
-            free = [name for name in choices if voted and OBJECTIVES[name].asks is None]
+            free = [name for name in choices if OBJECTIVES[name].asks in there]
             if not free:
                 raise DotsError(
                     f"the pick rule `{rule}` needs {' or '.join(choices)}, which takes the model "

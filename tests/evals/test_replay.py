@@ -17,6 +17,8 @@ from worlds import RECORDED, World, majorities, pseudo_labels, read
 from dots_mergekit.answers.equivalence import plain_equal
 from dots_mergekit.answers.vote import majority_vote
 from dots_mergekit.objectives.answered import Answered, support, supported
+from dots_mergekit.objectives.consensus import consensus, soft_labels
+from dots_mergekit.objectives.queries import Query
 
 EVALS = Path(__file__).resolve().parents[2] / "evals" / "choice"
 
@@ -51,32 +53,67 @@ def test_screening_alone_pays_for_the_sources_votes_and_for_reading(world: World
     used = np.stack([numbers[:, 0] for numbers in world.sources.values()])
     once = sum(world.kept[number]["tokens"] for number in set(used[used >= 0].tolist()))
     assert found.read == once * len(world.grid)
-    assert found.chosen == _most_supported(world)
+    read = _read(world)
+    assert found.chosen == max(read, key=lambda point: support(read[point]))
 
 
-def _most_supported(world: World) -> int:
-    """Give the grid point that the package's own objective prefers, computed query by query."""
+def test_a_crowd_labels_as_in_the_package(world: World) -> None:
+    policy = Policy(screen="consensus", rule="screen", candidates=256, source_votes=20)
+    read, names = _read(world), list(world.sources)
+    # A source's answer is known by its ways: equal answers have the same.
+    queries = [
+        Query(prompt, responses={name: ways[name] for name in names})
+        for prompt, ways in zip(world.queries, _ways(world), strict=True)
+    ]
+    labels = soft_labels(queries, list(read.values()))
+
+    def worth(point: int) -> float:
+        return consensus(
+            [replace(a, soft_label=label) for a, label in zip(read[point], labels, strict=True)]
+        )
+
+    assert run(policy, world, 0).chosen == max(read, key=worth)
+
+
+def _ways(world: World) -> list[dict[str, list[str]]]:
+    """List, for each query and source, the recorded responses that give the source's answer."""
     alone = [world.point(1, 0, 0.3), world.point(0, 1, 0.3)]
-    names = list(world.sources)
-    best: dict[int, float] = {}
-    for point in map(int, world.grid):
-        answered = []
-        for query in range(len(world.queries)):
-            labels = [int(majorities(world.answers[one][query][None])[0][0]) for one in alone]
-            losses: dict[str, float | None] = {}
-            for name, own in zip(names, labels, strict=True):
-                ways = {
-                    int(k)
-                    for other, label in zip(names, labels, strict=True)
-                    for k in world.sources[other][query, 0]
-                    if k >= 0 and label == own
-                }
-                likely = sum(math.exp(-world.kept_loss[point, way, 3]) for way in ways)
-                losses[supported(name)] = max(0.0, -math.log(likely)) if ways else None
-            nothing = Answered(majority_vote((), plain_equal), None, None, 0, 0)
-            answered.append(replace(nothing, losses=losses))
-        best[point] = support(answered)
-    return max(best, key=lambda point: best[point])
+    found = []
+    for query in range(len(world.queries)):
+        labels = [int(majorities(world.answers[one][query][None])[0][0]) for one in alone]
+        known = list(zip(world.sources.values(), labels, strict=True))
+        found.append(
+            {
+                name: sorted(
+                    {
+                        str(k)
+                        for numbers, label in known
+                        for k in numbers[query, 0].tolist()
+                        if k >= 0 and label == own
+                    }
+                )
+                for name, own in zip(world.sources, labels, strict=True)
+            }
+        )
+    return found
+
+
+def _read(world: World) -> dict[int, list[Answered]]:
+    """Give what the package's objectives are computed from, for each point of the grid."""
+    nothing = Answered(majority_vote((), plain_equal), None, None, 0, 0)
+    known = _ways(world)
+
+    def loss(point: int, ways: list[str]) -> float | None:
+        likely = sum(math.exp(-world.kept_loss[point, int(way), 3]) for way in ways)
+        return max(0.0, -math.log(likely)) if ways else None
+
+    return {
+        point: [
+            replace(nothing, losses={supported(n): loss(point, w) for n, w in ways.items()})
+            for ways in known
+        ]
+        for point in world.grid.tolist()
+    }
 
 
 def test_asking_points_pays_for_their_answers(world: World) -> None:

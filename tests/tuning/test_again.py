@@ -183,7 +183,7 @@ def test_where_trials_need_no_answers_votes_are_added_for_the_best_few(world: Wo
     outcome = world.tune(recipe, scorer=lambda: scorer)
     assert outcome.settings.queries.selection == "random"
     asked = [votes for votes, *_ in scorer.log if isinstance(votes, int)]
-    assert asked == [2] * 6, "six of them, twice each query"
+    assert asked == [2] * 4, "four of them, twice each query"
     names = {"support", "weakest_support", "consistency", "agreement"}
     assert all(set(again.objectives) == names for again in outcome.confirmed.values())
     points = [outcome.trials[number].point.weights for number in outcome.confirmed]

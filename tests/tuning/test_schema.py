@@ -47,7 +47,11 @@ def test_help_has_every_key_with_its_default(capsys: pytest.CaptureFixture[str])
     text = " ".join(capsys.readouterr().out.split())
     for key in Settings.model_fields:
         assert f" --{key.replace('_', '-')} " in text
-    for default in ("(default: 40)", "(default: support,weakest_support)", "(default: [0.5, 2.0])"):
+    for default in (
+        "(default: 40)",
+        "(default: consensus,weakest_support)",
+        "(default: [0.5, 2.0])",
+    ):
         assert default in text
 
 
