@@ -90,9 +90,10 @@ class Settings(Generation):
     ] = None
     """Search the density, too: [low, high] for all models or by the name of each, in steps of
     0.05; the recipe's own where nothing is said."""
-    widen: Range = (0.0, 6.0)
-    """How far the range of a λ may grow where the best point lies at an end of it; not beyond its
-    own ends where these are wider. Of the sampler gp."""
+    widen: Range | None = None
+    """How far the range of a λ may grow where the best point lies at an end of it, as in [0, 6]; not
+    beyond its own ends where these are wider. Of the sampler gp; ranges stay as they are where
+    nothing is said."""
     objectives: Annotated[
         tuple[Annotated[str, OneOf(DIRECTIONS, "objective")], ...], BeforeValidator(as_tuple)
     ] = _DEFAULT_OBJECTIVES

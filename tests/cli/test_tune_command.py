@@ -89,11 +89,11 @@ def test_a_dry_run_prints_the_plan_and_touches_nothing(
 def test_a_dry_run_where_trials_need_no_answers(
     recipe: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """All six queries of the pool are asked; then six points answer each of them twice."""
+    """All six queries of the pool are asked; then four points answer each of them twice."""
     assert run("--recipe", recipe, "--dry-run", "--objectives", "support,weakest_support") == 0
     text = capsys.readouterr().out
     assert "6 of 6 candidates" in text and "by random" in text
-    assert "132 (queries 60, search 0, confirmation 72)" in text
+    assert "108 (queries 60, search 0, confirmation 48)" in text
 
 
 def test_sources_whose_answers_are_not_found_are_named_with_what_to_do(

@@ -41,7 +41,7 @@ def test_the_others_decide_between_equally_consistent_points() -> None:
 
 @pytest.mark.parametrize("rule", sorted(RULES))
 def test_a_point_that_another_beats_never_ranks_before_it(rule: str) -> None:
-    directions = {**THREE, "support": "maximize"}
+    directions = {**THREE, "support": "maximize", "consensus": "maximize"}
 
     @given(points_of(directions))
     def check(points: list[dict[str, float]]) -> None:

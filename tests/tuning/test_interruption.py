@@ -22,10 +22,11 @@ from dots_mergekit.tuning.again import recorded
 from dots_mergekit.tuning.seen import read_seen
 
 CHECKPOINTS = Path(__file__).resolve().parents[2] / "examples" / "arithmetic" / "checkpoints"
-TRIALS = 11
+TRIALS = 23
 
-# Four trials are starting points, five are proposed: from the tenth on, the ranges are wider.
-SEARCHING = f"trials/{9:04d}.yml"
+# Four trials are corners, twelve the crowd, five are proposed: from there on, the ranges are wider.
+NARROW = 21
+SEARCHING = f"trials/{NARROW:04d}.yml"
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +53,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "votes": 2,
             "max_tokens": 32,
             "trials": TRIALS,
+            "widen": [0, 6],
             "confirm": 3,
         },
     }
@@ -132,11 +134,12 @@ def test_scores_are_functions_of_what_is_kept_of_the_answers(whole: Path) -> Non
 def test_the_search_that_is_interrupted_widens_its_ranges(whole: Path) -> None:
     assert "was widened from" in (whole / "report.md").read_text()
     within = [float(row["sft"]) <= 0.4 and float(row["rlvr"]) <= 1.0 for row in trials(whole)]
-    assert all(within[:9]) and not all(within)
+    assert all(within[:NARROW]) and not all(within)
 
 
 MOMENTS: Mapping[str, tuple[Callable[[Path], bool], str]] = {
     "the pool is selected": (lambda out: (out / "source_votes.json").exists(), "trials"),
+    "the crowd reads": (lambda out: (out / "crowd.json").exists(), "queries.jsonl"),
     "λ are searched": (lambda out: (out / SEARCHING).exists(), f"trials/{TRIALS - 1:04d}.yml"),
     "the best are scored again": (confirming, "best.yml"),
 }

@@ -29,7 +29,9 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 def settings_of(world: World, **tune: Any) -> Settings:
-    return Settings.parse(world.recipe(**{"sampler": "gp", "pick": "agreement", **tune}))
+    return Settings.parse(
+        world.recipe(**{"sampler": "gp", "pick": "agreement", "widen": [0, 6], **tune})
+    )
 
 
 def tried(spans: dict[str, Range], *points: tuple[float, float, float]) -> list[Trial]:
@@ -132,6 +134,7 @@ def test_ranges_that_grew_are_named() -> None:
 
 
 GROWING: dict[str, Any] = {
+    "widen": [0, 6],
     "sampler": "gp",
     "weight": {"sft": [1.0, 1.4], "rlvr": [0.2, 0.5]},
     "trials": 19,
@@ -158,7 +161,7 @@ def test_a_search_finds_what_lies_beyond_its_ranges(
     assert len(grown) == 1, "it is said when it happens"
     assert any("of rlvr was widened from [0.2, 0.5] to [0" in note for note in outcome.notes)
     assert outcome.spans["rlvr"][1] >= found["rlvr"]
-    fixed = world.recipe(**{**GROWING, "trials": 14}, widen=[0.2, 0.5])
+    fixed = world.recipe(**{**GROWING, "trials": 14, "widen": [0.2, 0.5]})
     assert world.tune(fixed).choice.point.weights["rlvr"] == 0.5
 
 
