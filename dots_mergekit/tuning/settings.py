@@ -91,8 +91,8 @@ class Settings(Generation):
     """Search the density, too: [low, high] for all models or by the name of each, in steps of
     0.05; the recipe's own where nothing is said."""
     widen: Range | None = None
-    """How far the range of a λ may grow where the best point lies at an end of it, as in [0, 6]; not
-    beyond its own ends where these are wider. Of the sampler gp; ranges stay as they are where
+    """How far the range of a λ may grow where the best point lies at an end of it, as in [0, 6];
+    not beyond its own ends where these are wider. Of the sampler gp; ranges stay as they are where
     nothing is said."""
     objectives: Annotated[
         tuple[Annotated[str, OneOf(DIRECTIONS, "objective")], ...], BeforeValidator(as_tuple)

@@ -168,11 +168,11 @@ def test_likelihoods_are_those_of_the_hugging_face_backend(model: LiveVllmModel)
         replace(POOL[0], responses={"sft": ["#### 19"], "rlvr": ["2+7=9 1+0=1 #### 19"]}),
         replace(POOL[5], responses={"sft": ["#### acbd"]}),
     ]
-    names = ("perplexity", "support", "weakest_support")
+    names = ("perplexity", "support", "weakest_support", "consensus")
     with LmEvalScorer(model, SAMPLED, names) as scorer:
         found = scorer.score(B, said, seed=1)
         other = scorer.score(A, said, seed=1)
-        again = scorer.score(B, said, seed=2)
+        again = scorer.score(B, said, seed=2)  # there and back
     assert again.objectives == found.objectives != other.objectives, "nothing old is read"
     with LmEvalScorer(open_model(B, device="cpu"), SAMPLED, names) as scorer:
         wanted = scorer.score(B, said, seed=1)
