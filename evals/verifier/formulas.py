@@ -55,6 +55,13 @@ def polynomial(rng: random.Random) -> Item:
         rf"\big({gold}\big)",
         rf"\displaystyle {gold}",
         latex(product).replace(r"\left(", "(").replace(r"\right)", ")"),
+    )
+    item.same(
+        "brackets",
+        rf"\left[{gold}\right]",
+        rf"q({x}) = {gold}",
+        gold.replace(" ", r"\,"),
+        f"{gold}+0",
         held_out=True,
     )
     item.miss("other term", latex(other), latex(sympy.factor(other)), f"f({x}) = {latex(other)}")
@@ -99,6 +106,13 @@ def rational(rng: random.Random) -> Item:
         "turned",
         rf"\frac{{1}}{{{latex(bottom)}}}\left({latex(top)}\right)",
         rf"\frac{{({latex(top)})}}{{({latex(bottom)})}}",
+    )
+    item.same(
+        "division",
+        rf"({latex(top)})\div({latex(bottom)})",
+        rf"\cfrac{{{latex(top)}}}{{{latex(bottom)}}}",
+        rf"H({x}) = {gold}",
+        rf"\left.({latex(top)})\middle/({latex(bottom)})\right.",
         held_out=True,
     )
     item.miss(
@@ -170,6 +184,15 @@ def physics(rng: random.Random) -> Item:
         "turned",
         rf"\dfrac{{{head or 1}}}{{{below}}}\,{top[0]}\,{top[1]}",
         rf"\frac{{{head or 1}\,{top[1]}\cdot {top[0]}}}{{{below}}}",
+    )
+    item.same(
+        "product 2",
+        rf"\frac{{{head}{top[1]}}}{{{below}}}\,{top[0]}"
+        if number > 1
+        else rf"\frac{{{top[1]}}}{{{below}}}\,{top[0]}",
+        rf"W = {gold}",
+        rf"\frac{{{head or 1}}}{{{below}}} \cdot {top[1]} \cdot {top[0]}",
+        f"{{{gold}}}",
         held_out=True,
     )
     item.miss("other number", rf"\frac{{{number + 1}{' '.join(top)}}}{{{below}}}")
@@ -239,6 +262,13 @@ def signal(rng: random.Random) -> Item:
         "turned",
         rf"\cos({c}t)\cdot {b}e^{{{power}}}",
         rf"{b}\cdot\exp\left({power}\right)\cdot\cos\left({c}t\right)",
+    )
+    item.same(
+        "typed e",
+        rf"{b}\,{{\rm e}}^{{{power}}}\cos({c}t)",
+        rf"y(t) = {b}e^{{{power}}}\cos\!\left({c}t\right)",
+        rf"{b}e^{{{power}}}\cos[{c}t]",
+        rf"{b}\,\mathrm{{e}}^{{{power}}}\,\mathrm{{cos}}({c}t)",
         held_out=True,
     )
     item.miss(
@@ -308,6 +338,14 @@ def sequence(rng: random.Random) -> Item:
         rf"{{{gold}}}",
         gold.replace("{n+1}", "{(n+1)}"),
     )
+    item.same(
+        "named 2",
+        f"u_n = {gold}",
+        rf"T(n)={gold}",
+        rf"{gold}\text{{ for every positive integer }}n",
+        rf"\text{{General term: }}{gold}",
+        held_out=True,
+    )
     item.miss(kind, *wrong)
     return item
 
@@ -365,6 +403,14 @@ def equation(rng: random.Random) -> Item:
         pick(rng, ("MATH500", "OlympiadBench")), f"equation: {kind}", gold, frozenset({values})
     )
     item.same(f"equation: {kind}", *forms)
+    item.same(
+        "set apart",
+        f"{{{gold}}}",
+        gold.replace("=", r"\;=\;"),
+        rf"\text{{The equation is }}{gold}",
+        rf"\displaystyle {gold}",
+        held_out=True,
+    )
     if kind == "derivative":
         item.same("dots over", rf"\frac{{dy}}{{dx}}+{a}y={b}x")
     if kind == "line":

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 from dots_mergekit.answers.equivalence import MathEquivalence, plain_equal
 from dots_mergekit.answers.extraction import extract_answer
+from dots_mergekit.answers.grading.around import contradict, split_condition
 from dots_mergekit.answers.grading.choices import choose
 from dots_mergekit.answers.grading.comparing import Comparison
 from dots_mergekit.answers.grading.normalizing import normalize
@@ -71,6 +72,7 @@ def verify(answer: str, gold: str, equal: MathEquivalence) -> bool:
         return False
     if first == second:
         return True
-    if not (is_parsable(first) and is_parsable(second)):
+    (first, condition), (second, other) = split_condition(first), split_condition(second)
+    if contradict(condition, other) or not (is_parsable(first) and is_parsable(second)):
         return False
     return Comparison(equal).same(parse(first), parse(second))
