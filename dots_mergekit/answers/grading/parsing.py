@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -176,8 +177,9 @@ def parse(text: str) -> Parsed:
     if len(parts) == 1:
         parts, _ = _split(text, r"\\cup(?![A-Za-z])")
         sets = [parse(part) for part in parts] if len(parts) > 1 else []
-        if sets and all(isinstance(s, Several) and s.brackets == "{}" for s in sets):
-            return Several("{}", tuple(item for s in sets for item in s.items))
+        items = [each.items for each in sets if isinstance(each, Several) and each.brackets == "{}"]
+        if sets and len(items) == len(sets):
+            return Several("{}", tuple(itertools.chain(*items)))
     if len(parts) == 1 and _EITHER.search(text):
         plus = _EITHER.sub(lambda sign: "+" if sign[1] == "pm" else "-", text)
         minus = _EITHER.sub(lambda sign: "-" if sign[1] == "pm" else "+", text)
