@@ -19,6 +19,9 @@ math-verify (`equivalence.MathEquivalence`). The rules:
 - An interval is its inequality: `1<x\le 2` is `(1,2]`.
 - Formulas are the same where they are wherever both are real: `\sqrt{x^2}` is not `x`. A formula
   with an unknown that the other lacks is another one; so is one that takes too long to compare.
+- What introduces an answer (`The answer is`) says nothing, unless it denies. For what it holds
+  (`k\in\mathbb{Z}`) may be left out; two such conditions of one kind must be the same.
+- A value given in two spellings, `3/4 or 0.75`, is that value.
 - Words are compared as words: capitals and white space do not matter.
 """
 
