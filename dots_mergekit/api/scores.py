@@ -105,8 +105,6 @@ def evaluate(
         if tune_baselines and not evaluation.baselines:
             raise DotsError("`tune_baselines` tunes `baselines`: name some")
         options: dict[str, Any] = {"device": device, "threads": threads, "verbose": verbose}
-        tune = tuner(recipes[0], told, **options) if tune_baselines else None
-        if tune_baselines and backend != "hf":
-            told.note(f"the λ of baselines are searched by backend hf; {backend} scores them")
+        tune = tuner(recipes[0], told, backend, **options) if tune_baselines else None
         with calm(verbose=verbose):
             return run(evaluation, told, norms=norms, tune=tune, searched=searched(recipes))

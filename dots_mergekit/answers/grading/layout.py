@@ -43,7 +43,7 @@ _REWRITES: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], .
         (rf"\\(?:hspace\*?\s*\{{[^{{}}]*\}}|(?:hskip|kern|mkern|mskip)\s*{_LENGTH})", r"\\,"),
         (rf"\\(?:thinspace|medspace|thickspace|enspace|nobreakspace){END}\s?", r"\\,"),
         (rf"\\negthinspace{END}\s?", r"\\!"),
-        (r"\{\\[,;: ]\}", r"\\,"),
+        (r"\{\\[,;:> ]\}", r"\\,"),
         # Signs in braces, which keep TeX from spacing them.
         (
             r"(?:[\^_]|\\[A-Za-z]+)\s*\{|"
@@ -54,10 +54,10 @@ _REWRITES: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], .
         (rf"\\math(?:ord|punct|bin|rel)\s*\{{\s*([-+.,:;=/])\s*\}}|{_SET}\{{(\s*[,;:]\s*)\}}",
          lambda found: found[1] or found[2]),
         (r"(?<=\d)\{,\}(?=\d)|(?<=\d),\\!\s*(?=\d)", ","),
-        (r"(?<=\d)\\[,;: ]\s*(?=\d{3}(?!\d))", ""),
+        (r"(?<=\d)\\[,;:> ]\s*(?=\d{3}(?!\d))", ""),
         (r"(?<!\\)\\!", ""),
         (rf"{_SET}\{{\s*\}}", " "),
-        (r"(?<!\\)\\[,;: ]|~|\\q?quad" + END + r"|\{\s+\}", " "),
+        (r"(?<!\\)\\[,;:> ]|~|\\q?quad" + END + r"|\{\s+\}", " "),
         # Size, colour and type.
         (r"\\left\s*\\\{\s*\\begin\{array\}\{[clr|\s]*\}(.*)\\end\{array\}\s*\\right\s*\.?\Z",
          r"\\begin{cases}\1\\end{cases}"),
@@ -77,16 +77,18 @@ _REWRITES: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], .
         (rf"(?<=\S)\s*\\(?:checkmark|blacksquare|qed|qedsymbol){END}\s*\Z", ""),
     )
 )  # fmt: skip
-_EMPHASIS = re.compile(r"(\*{1,3}|_{1,2}|`{1,3})(?=[^\s*_`])([^*_`\n]+)(?<=\S)\1")
+_EMPHASIS = re.compile(r"(\*{1,3}|_{1,2}|`{1,3})(?=[^\s*_`])(?P<text>[^*_`\n]+)(?<=\S)\1")
+
+_QUOTED = re.compile(r"[“\"‘`]{1,2}(?P<text>[^“”\"‘’'`]+)[”\"’']{1,2}")
 
 
 def without_layout(text: str) -> str:
-    """Take off what sets type, size, colour and space, and Markdown's emphasis of the whole.
+    """Take off what sets type, size, colour and space, and Markdown's emphasis and quotes around the whole.
 
     Digits in groups of three come together: what stands between them is space.
     """
     for pattern, new in _REWRITES:
         text = pattern.sub(new, text)
     text = text.strip()
-    match = _EMPHASIS.fullmatch(text)
-    return match[2] if match else text
+    match = _EMPHASIS.fullmatch(text) or _QUOTED.fullmatch(text)
+    return match["text"] if match else text

@@ -147,6 +147,8 @@ _REWRITES: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], .
         (r"\\(?:bm|boldsymbol|underline)(?=\s*\{)|\\(?:text)?color\s*\{[^{}]*\}", ""),
         (rf"{_TEXT}\s?\{{\s?(?:either|both)\s?\}}", ""),
         (rf"_\s?\{{\s?{_TEXT}\s?\{{\s?(\d+)\s?\}}\s?\}}", r"_{\1}"),
+        (rf"_\s?\{{\s?{_TEXT}\s?\{{\s?base\s*(\d*)\s*\}}\s*(\d*)\s*\}}", r"_{\1\2}"),
+        (r"(?<=[\d)}])\s?_\s?\{\s?\((\d+)\)\s?\}", r"_{\1}"),
         (rf"(?<=\d)\s?{_TEXT}\s?\{{\s?\(?(?:in )?base[- ](\d+)\)?\s?\}}", r"_{\1}"),
         (r"\{\}(?=\s?\^)", ""),
         (rf"{_TEXT}\s?\{{\s?(\d+)\s?\}}(?=\s?_)", r"\1"),
