@@ -62,8 +62,16 @@ def polynomial(rng: random.Random) -> Item:
         rf"q({x}) = {gold}",
         gold.replace(" ", r"\,"),
         f"{gold}+0",
+    )
+    item.same(
+        "set",
+        rf"\mathbf{{{gold}}}",
+        rf"h({x}) = {gold}",
+        rf"\text{{The polynomial is }}{gold}",
+        rf"\bigl({gold}\bigr)",
         held_out=True,
     )
+    item.miss("set", rf"\text{{The polynomial is }}{latex(other)}", held_out=True)
     item.miss("other term", latex(other), latex(sympy.factor(other)), f"f({x}) = {latex(other)}")
     item.miss(
         "other sign", latex(expanded.subs(x, -x)) if expanded.subs(x, -x) != expanded else "0"
@@ -113,6 +121,14 @@ def rational(rng: random.Random) -> Item:
         rf"\cfrac{{{latex(top)}}}{{{latex(bottom)}}}",
         rf"H({x}) = {gold}",
         rf"\left.({latex(top)})\middle/({latex(bottom)})\right.",
+    )
+    item.same(
+        "set",
+        rf"\displaystyle{gold}",
+        rf"G({x})={gold}",
+        rf"\left({gold}\right)",
+        rf"\frac{{{latex(top)}}}{{\,{latex(bottom)}\,}}",
+        rf"{gold}, \quad {x} \neq {-c}",
         held_out=True,
     )
     item.miss(
@@ -193,6 +209,13 @@ def physics(rng: random.Random) -> Item:
         rf"W = {gold}",
         rf"\frac{{{head or 1}}}{{{below}}} \cdot {top[1]} \cdot {top[0]}",
         f"{{{gold}}}",
+    )
+    item.same(
+        "set",
+        rf"\mathbf{{{gold}}}",
+        rf"P = {gold}",
+        rf"\text{{The energy is }}{gold}",
+        rf"{gold}.",
         held_out=True,
     )
     item.miss("other number", rf"\frac{{{number + 1}{' '.join(top)}}}{{{below}}}")
@@ -269,6 +292,13 @@ def signal(rng: random.Random) -> Item:
         rf"y(t) = {b}e^{{{power}}}\cos\!\left({c}t\right)",
         rf"{b}e^{{{power}}}\cos[{c}t]",
         rf"{b}\,\mathrm{{e}}^{{{power}}}\,\mathrm{{cos}}({c}t)",
+    )
+    item.same(
+        "set",
+        rf"f(t)={gold}",
+        rf"\text{{The solution is }}{gold}",
+        rf"{b}\times e^{{{power}}}\times\cos({c}t)",
+        rf"\left({gold}\right)",
         held_out=True,
     )
     item.miss(
@@ -344,6 +374,14 @@ def sequence(rng: random.Random) -> Item:
         rf"T(n)={gold}",
         rf"{gold}\text{{ for every positive integer }}n",
         rf"\text{{General term: }}{gold}",
+    )
+    item.same(
+        "named 3",
+        f"b_n = {gold}",
+        rf"g(n)={gold}",
+        rf"{gold}, \quad n \ge 1",
+        rf"{gold}\text{{ for }}n \in \mathbb{{N}}",
+        rf"\text{{The answer is }}{gold}",
         held_out=True,
     )
     item.miss(kind, *wrong)
@@ -409,6 +447,13 @@ def equation(rng: random.Random) -> Item:
         gold.replace("=", r"\;=\;"),
         rf"\text{{The equation is }}{gold}",
         rf"\displaystyle {gold}",
+    )
+    item.same(
+        "set",
+        rf"\mathbf{{{gold}}}",
+        rf"\bigl({gold}\bigr)",
+        gold.replace("+", r"\,+\,"),
+        f"{gold}.",
         held_out=True,
     )
     if kind == "derivative":

@@ -49,14 +49,28 @@ def aime(rng: random.Random) -> Item:
         rf"S_{{\max}} = {n}",
         rf"\textbf{{Answer: }}{n}",
         rf"\text{{Number of pairs}} = {n}",
-        held_out=True,
     )
-    item.same("decimal 2", f"{n}.00", rf"{n}.\overline{{0}}", held_out=True)
+    item.same("decimal 2", f"{n}.00", rf"{n}.\overline{{0}}")
     item.miss(
         "said before",
         rf"\text{{The remainder is }}{n + 1}",
         rf"S_{{\max}} = {n + 2}",
         rf"\text{{The remainder is not }}{n}",
+    )
+    item.same(
+        "said around",
+        rf"\text{{Thus, the value is }}{n}",
+        rf"\text{{total}} = {n}",
+        rf"{n}\text{{ triangles}}",
+        rf"f(0) = {n}",
+        rf"{{\Large\mathbf{{{n}}}}}",
+        held_out=True,
+    )
+    item.miss(
+        "said around",
+        rf"\text{{total}} = {n + 1}",
+        rf"f(0) = {n + 3}",
+        rf"{n + 1}\text{{ triangles}}",
         held_out=True,
     )
     item.miss("off by one", str(n + 1), str(n - 1), f"m+n={n + 1}", f"x = {n - 1}")
@@ -83,8 +97,16 @@ def amc(rng: random.Random) -> Item:
         item.same("mixed", f"{whole} {rest}")
     item.same("price", rf"\${gold}", f"${gold}$ dollars")
     item.same("display", rf"\displaystyle {gold}", rf"\left({gold}\right)", rf"{gold}\,")
-    item.same("zeros", f"{gold}00", rf"\mathrm{{{gold}}}", rf"\text{{{gold}}}", held_out=True)
-    item.miss("zeros", f"{gold}01", f"0{gold}1", held_out=True)
+    item.same("zeros", f"{gold}00", rf"\mathrm{{{gold}}}", rf"\text{{{gold}}}")
+    item.miss("zeros", f"{gold}01", f"0{gold}1")
+    item.same(
+        "said around",
+        rf"\text{{The price is }}\${gold}",
+        rf"\mathbf{{{gold}}}",
+        rf"t = {gold}",
+        held_out=True,
+    )
+    item.miss("said around", rf"t = {gold}7", held_out=True)
     item.miss("neighbour", str(float(value + Fraction(1, 10))), str(float(value) + 1))
     item.miss("scale", str(float(value) * 10), str(float(value) / 10))
     item.miss("reciprocal", str(1 / value) if value != 1 else "2")
@@ -113,9 +135,18 @@ def thousands(rng: random.Random) -> Item:
         f"N = {comma}",
         rf"\mathbf{{{comma.replace(',', '{,}')}}}",
         f"{comma}.00",
+    )
+    item.miss("typed", f"{swapped:,}".replace(",", r"\>"), f"N = {swapped:,}")
+    item.same(
+        "thousands: said around",
+        rf"\text{{approximately }}{comma}",
+        rf"{comma}\text{{ ways}}",
+        rf"\boldsymbol{{{comma}}}",
+        rf"\${comma}\$",
+        rf"{{\bf {comma}}}",
         held_out=True,
     )
-    item.miss("typed", f"{swapped:,}".replace(",", r"\>"), f"N = {swapped:,}", held_out=True)
+    item.miss("said around", rf"{swapped:,}\text{{ ways}}", held_out=True)
     item.miss("other digits", f"{swapped:,}", f"{swapped:,}".replace(",", r"\,"), str(n // 10))
     item.miss("other digits", f"{swapped:,}".replace(",", " "), f"{swapped:,}".replace(",", "~"))
     item.miss("groups", comma.replace(",", ".", 1) + "5", f"{n // 1000}.{n % 1000:03d}1")
@@ -182,13 +213,20 @@ def fraction(rng: random.Random) -> Item:
         rf"{a}\cdot\frac{{1}}{{{b}}}",
         rf"{a}/({b})",
         rf"\dfrac{{\displaystyle {a}}}{{\displaystyle {b}}}",
+    )
+    item.same("name 3", rf"\Pr = {gold}", rf"k = {gold}", rf"\frac{{m}}{{n}} = {gold}")
+    item.miss("slanted", rf"{b}\big/{a}" if abs(a) != b else "7", rf"k = {_frac(-value)}")
+    item.same(
+        "steps",
+        rf"\frac{{{3 * a}}}{{{3 * b}}} = {gold}",
+        rf"\frac{{{a}}}{{{b}}}\cdot 1",
+        rf"\frac{{{a}\cdot 2}}{{{b}\cdot 2}}",
+        rf"\text{{the fraction }}{gold}",
+        rf"\mathbf{{{gold}}}",
         held_out=True,
     )
-    item.same(
-        "name 3", rf"\Pr = {gold}", rf"k = {gold}", rf"\frac{{m}}{{n}} = {gold}", held_out=True
-    )
     item.miss(
-        "slanted", rf"{b}\big/{a}" if abs(a) != b else "7", rf"k = {_frac(-value)}", held_out=True
+        "steps", rf"\frac{{{a}}}{{{b}}}\cdot 2", rf"{gold} = {_frac(value + 1)}", held_out=True
     )
     item.miss("upside down", _frac(1 / value) if abs(a) != b else "7")
     item.miss("sign", _frac(-value), f"{-a}/{b}")
@@ -253,9 +291,18 @@ def surd(rng: random.Random) -> Item:
         f"{{{gold}}}",
         rf"{gold}\text{{ units}}",
         rf"\displaystyle{{{gold}}}",
+    )
+    item.miss("braces", over(rf"{head}{{{b}}}{{\sqrt{{{c + 1}}}}}"))
+    item.same(
+        "steps",
+        rf"\sqrt{{{c}}}^2\cdot 0+{gold}",
+        rf"AB = {gold}",
+        rf"{gold}\text{{ cm}}",
+        rf"r = {gold}",
+        rf"\text{{The distance is }}{gold}",
         held_out=True,
     )
-    item.miss("braces", over(rf"{head}{{{b}}}{{\sqrt{{{c + 1}}}}}"), held_out=True)
+    item.miss("steps", f"AB = {gold}+1", rf"\text{{The distance is }}{gold}-1", held_out=True)
     item.miss("rounded", f"{value:.3f}", f"{value:.6f}")
     item.miss("rounding of another", rf"{gold} \approx {value + 0.1:.3f}")
     item.miss("other root", over(f"{head}{b}√{c + 1}"), over(rf"{head}{b}\sqrt{{{c + 1}}}"))
@@ -305,6 +352,13 @@ def constant(rng: random.Random) -> Item:
             f"({n}/{d})pi",
             rf"{{{n}\pi}}/{{{d}}}",
             rf"\left(\frac{{{n}}}{{{d}}}\right)\pi",
+        )
+        item.same(
+            "pi set",
+            rf"\frac{{{n}\,\pi}}{{{d}}}",
+            rf"V = {gold}",
+            rf"{gold}\text{{ square centimeters}}",
+            rf"\frac{{{n}}}{{{d}}}\cdot\pi",
             held_out=True,
         )
         item.miss("no pi", str(part), rf"\frac{{{n}}}{{{d}}}")
@@ -326,6 +380,12 @@ def constant(rng: random.Random) -> Item:
             rf"{n + 1}\cdot\ln({base})",
             rf"\ln {{{base}}}^{{{n + 1}}}",
             rf"\ln({base})\cdot {n + 1}",
+        )
+        item.same(
+            "log 3",
+            rf"{n + 1}\,\ln\,{base}",
+            rf"{{{n + 1}}}\ln{{{base}}}",
+            rf"\ln\!\left({base}^{{{n + 1}}}\right)",
             held_out=True,
         )
         item.miss(
@@ -342,6 +402,12 @@ def constant(rng: random.Random) -> Item:
             rf"{n}\,\mathrm{{exp}}({d + 1})",
             rf"\frac{{{n}}}{{e^{{-{d + 1}}}}}",
             rf"{n}\,{{e}}^{{{d + 1}}}",
+        )
+        item.same(
+            "exp 3",
+            rf"{n}\times e^{{{d + 1}}}",
+            rf"{n}\exp\left({d + 1}\right)",
+            rf"e^{{{d + 1}}}\cdot {n}",
             held_out=True,
         )
         item.miss(
@@ -370,6 +436,12 @@ def power(rng: random.Random) -> Item:
             f"({base})^{{{high}}}-1",
             f"{base}^{{{high}}}+(-1)",
             rf"{base}^{{\,{high}}}-1",
+        )
+        item.same(
+            "power 3",
+            rf"{base}^{{{high}}} - 1\text{{ ways}}",
+            rf"N = {base}^{{{high}}}-1",
+            rf"\left({base}^{{{high}}}-1\right)",
             held_out=True,
         )
         item.miss(
@@ -391,6 +463,12 @@ def power(rng: random.Random) -> Item:
         rf"\tbinom{{{n}}}{{{k}}}",
         rf"\frac{{{n}!}}{{{k}!({n}-{k})!}}",
         rf"\binom{{{n}}}{{{n}-{k}}}",
+    )
+    item.same(
+        "binomial 3",
+        rf"\binom{{{n}}}{{{k}}}={value}",
+        rf"\frac{{{n}!}}{{({n}-{k})!\,{k}!}}",
+        rf"\left({{{n} \choose {k}}}\right)",
         held_out=True,
     )
     item.miss("neighbour", rf"\binom{{{n}}}{{{k + 5}}}" if 2 * k + 5 != n else "1", str(value + 1))
@@ -414,6 +492,13 @@ def percent(rng: random.Random) -> Item:
             rf"p = {n}\%",
             rf"\frac{{{n}}}{{100}} = {n}\%",
             rf"{n}\!\%",
+        )
+        item.same(
+            "percent 3",
+            rf"\text{{{n} percent}}",
+            rf"\mathbf{{{n}\%}}",
+            rf"{n}\%\,",
+            rf"\approx {n}\%",
             held_out=True,
         )
         item.miss("neighbour", rf"{n + 1}\%", str(n / 10 + 0.01), _frac(Fraction(n + 1, 100)))
@@ -436,6 +521,13 @@ def percent(rng: random.Random) -> Item:
         rf"{n}^{{\,\circ}}",
         rf"\text{{{n}}}^\circ",
         rf"{n}\,\text{{degrees}}",
+    )
+    item.same(
+        "degrees 4",
+        rf"\mathbf{{{n}^\circ}}",
+        rf"\angle BAC = {n}^{{\circ}}",
+        rf"\angle P={n}",
+        rf"{n}^{{\circ}}\text{{.}}",
         held_out=True,
     )
     item.miss("neighbour", rf"{n + 1}^\circ", rf"{180 - n if n != 90 else 45}^\circ", f"{n + 2}º")
@@ -478,12 +570,18 @@ def scientific(rng: random.Random) -> Item:
         rf"{m}\times\left(10^{{{high}}}\right)",
         f"{m}*10^({high})",
         rf"{m}\times10^{{({high})}}",
-        held_out=True,
     )
     item.miss(
         "scientific 2",
         f"{m}e{high + 1:+d}",
         rf"{m}\times\left(10^{{{high - 1}}}\right)",
+    )
+    item.same(
+        "scientific 3",
+        rf"\mathbf{{{m}\times 10^{{{high}}}}}",
+        rf"\approx {m}\times 10^{{{high}}}",
+        rf"F = {m}\times10^{{{high}}}",
+        rf"{m} \times 10^{{{high}}}\ ",
         held_out=True,
     )
     item.miss("power", rf"{m}\times 10^{{{high + 1}}}", rf"{m}e{high - 1}", f"{m} x 10^{{{-high}}}")
@@ -511,12 +609,17 @@ def based(rng: random.Random) -> Item:
         rf"{digits}_{{({base})}}",
         rf"({digits})_{{\mathrm{{{base}}}}}",
         rf"{digits}_{{\text{{base }}{base}}}",
-        held_out=True,
     )
     item.miss(
         "base 2",
         rf"{digits}_{{({base + 1})}}",
         rf"{digits}_{{\text{{base }}{base + 1}}}",
+    )
+    item.same(
+        "base 3",
+        rf"\mathbf{{{digits}}}_{{{base}}}",
+        rf"{digits}_{{{base}}}.",
+        rf"N = {digits}_{{{base}}}",
         held_out=True,
     )
     item.miss("other base", f"{digits}_{base + 1}", f"({digits})_{{{base + 1}}}")
@@ -549,6 +652,13 @@ def complex_number(rng: random.Random) -> Item:
         rf"{b}\cdot i + {a}",
         rf"{{{a}}}{b:+d}{{i}}",
         rf"{a}{b:+d}\times i",
+    )
+    item.same(
+        "complex 3",
+        rf"\mathbf{{{gold}}}",
+        rf"w = {gold}",
+        rf"{{{a}}}+{{({b})}}i",
+        rf"{a}{b:+d}\;i",
         held_out=True,
     )
     item.miss("conjugate", f"{a}{-b:+d}i", f"{-a}{b:+d}i")

@@ -70,9 +70,17 @@ def point(rng: random.Random) -> Item:
         rf"\left\langle {inside} \right\rangle",
         rf"Q = \left({other}\right)",
         rf"\text{{The point is }}({inside})",
+    )
+    item.miss("vector", rf"\vec{{v}} = ({','.join(_changed(texts))})")
+    item.same(
+        "set",
+        rf"\mathbf{{({inside})}}",
+        rf"\text{{Coordinates: }}({inside})",
+        rf"M({inside})",
+        rf"\{{({inside})\}}",
         held_out=True,
     )
-    item.miss("vector", rf"\vec{{v}} = ({','.join(_changed(texts))})", held_out=True)
+    item.miss("set", rf"M({','.join(_changed(texts))})", held_out=True)
     item.miss("order", f"({','.join(texts[::-1])})")
     item.miss("other part", f"({','.join(_changed(texts))})", f"({','.join(texts[:-1])})")
     item.miss("other part", f"({inside},0)", f"({inside},1)")
@@ -133,9 +141,17 @@ def listed(rng: random.Random) -> Item:
         rf"x = {joined}\ \mathrm{{or}}\ {others[-1]}",
         rf"\text{{The solutions are }}{joined}\text{{ and }}{others[-1]}",
         r"\text{ and }".join(texts),
+    )
+    item.miss("listed 2", r"\,\text{or}\,".join(texts[:-1]) + r"\,\text{or}\,99")
+    item.same(
+        "set",
+        rf"\mathbf{{{', '.join(shuffled)}}}",
+        r" \text{ or } ".join(f"x = {text}" for text in texts),
+        r"\,,\,".join(shuffled),
+        rf"\text{{Roots: }}{', '.join(texts)}",
         held_out=True,
     )
-    item.miss("listed 2", r"\,\text{or}\,".join(texts[:-1]) + r"\,\text{or}\,99", held_out=True)
+    item.miss("set", rf"\text{{Roots: }}{', '.join(_changed(texts))}", held_out=True)
     item.miss("several boxes", " and ".join(boxes[:-1]), ", ".join([*boxes, r"$\boxed{99}$"]))
     item.miss("missing", ", ".join(texts[:-1]), rf"\{{{', '.join(texts[:-1])}\}}")
     item.miss("one more", ", ".join([*texts, "99"]))
@@ -161,8 +177,8 @@ def both_signs(rng: random.Random) -> Item:
         rf"x_{{1,2}} = {gold}",
         rf"x = {head} \pm \sqrt{{{b}}}",
         rf"{head}+{root}\text{{ or }}{head}-{root}",
-        held_out=True,
     )
+    item.same("set", rf"\mathbf{{{gold}}}", rf"t = {gold}", rf"{{{gold}}}", held_out=True)
     item.miss("one", f"{head}+{root}", f"{head}-{root}")
     item.miss("other", rf"{head}\pm\sqrt{{{b + 1}}}", rf"{a + 1}\pm{root}", rf"{head}\pm {b}")
     return item
@@ -204,6 +220,13 @@ def interval(rng: random.Random) -> Item:
             rf"m \in {opening}{a},{b}{closing}",
             rf"{a} {low} n {high} {b}",
             rf"\text{{The interval is }}{opening}{a},{b}{closing}",
+        )
+        item.same(
+            "set",
+            rf"\mathbf{{{opening}{a},{b}{closing}}}",
+            rf"{opening}\,{a}\,,\,{b}\,{closing}",
+            rf"I = {opening}{a}, {b}{closing}",
+            rf"\text{{Domain: }}{opening}{a}, {b}{closing}",
             held_out=True,
         )
         item.miss("brackets", f"{'[' if opening == '(' else '('}{a},{b}{closing}")
@@ -236,6 +259,11 @@ def interval(rng: random.Random) -> Item:
             r"\text{ and }", r"\,\cup\,"
         ),
         rf"k \in (-\infty,{a}{closing}\cup {opening}{b},\infty)",
+    )
+    item.same(
+        "set",
+        rf"x \in \left(-\infty; {a}\right{closing} \cup \left{opening}{b}; +\infty\right)",
+        rf"D = (-\infty,{a}{closing}\cup {opening}{b},\infty)",
         held_out=True,
     )
     item.miss("half", rf"(-\infty,{a}{closing}", rf"{opening}{b},\infty)")
@@ -282,6 +310,13 @@ def matrix(rng: random.Random) -> Item:
         f"M = {gold}",
         written(texts, "bmatrix", r" \\[6pt] "),
         rf"\text{{The matrix is }}{gold}",
+    )
+    item.same(
+        "set",
+        rf"\mathbf{{M}} = {gold}",
+        written(texts, "pmatrix", r" \\ ", " & ").replace("{pmatrix}", "{bmatrix}"),
+        f"{{{gold}}}",
+        rf"\text{{Answer: }}{gold}",
         held_out=True,
     )
     item.miss(
@@ -339,6 +374,13 @@ def words(rng: random.Random) -> Item:
         rf"\textsf{{{word}}}",
         rf"\text{{Answer: {word}}}",
         rf"\mathsf{{{word}}}".replace(" ", "~"),
+    )
+    item.same(
+        "set",
+        rf"\text{{\textbf{{{word}}}}}",
+        rf"\boldsymbol{{\text{{{word}}}}}",
+        rf"\text{{The answer is {word}}}",
+        rf"\Large\text{{{word}}}",
         held_out=True,
     )
     item.miss(
