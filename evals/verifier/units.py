@@ -113,7 +113,8 @@ _UNITS: tuple[tuple[str, ...], ...] = (
 _HELD_OUT: tuple[tuple[str, ...], ...] = (
     (r"\text{ kN}", " kN", r"\,\mathrm{kN}", " kilonewtons"),
     (r"\text{ km}", " km", r"\,\mathrm{km}", " kilometers"),
-    (r"\text{ m/s}", " m/s", r"\,\mathrm{m\,s^{-1}}", r"\text{ meters per second}", r"\ \text{m s}^{-1}"),
+    (r"\text{ m/s}", " m/s", r"\,\mathrm{m\,s^{-1}}", r"\text{ meters per second}",
+     r"\ \text{m s}^{-1}"),
     (r"\text{ kPa}", " kPa", r"\,\mathrm{kPa}", " kilopascals"),
     (r"\text{ mm}", " mm", r"\,\mathrm{mm}", " millimeters"),
     (r"\text{ J/mol}", " J/mol", r"\,\mathrm{J\,mol^{-1}}", r"\text{ joules per mole}"),

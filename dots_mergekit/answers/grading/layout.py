@@ -83,9 +83,10 @@ _QUOTED = re.compile(r"[“\"‘`]{1,2}(?P<text>[^“”\"‘’'`]+)[”\"’']
 
 
 def without_layout(text: str) -> str:
-    """Take off what sets type, size, colour and space, and Markdown's emphasis and quotes around the whole.
+    """Take off what sets type, size, colour and space.
 
-    Digits in groups of three come together: what stands between them is space.
+    Also Markdown's emphasis and quotes, where they are around the whole. Digits in groups of three
+    come together: what stands between them is space.
     """
     for pattern, new in _REWRITES:
         text = pattern.sub(new, text)
