@@ -18,7 +18,7 @@ _BOXED = re.compile(
 _TAG = re.compile(r"<(/?)answer>", re.IGNORECASE)
 _HASHES = re.compile(r"(?<!#)####(?!#)[ \t]*([^\n]*)")
 _PHRASE = re.compile(
-    r"(?<!\{)\b(?:final\s+answer[*_]{0,3}\s*(?:\bis\b|:|=|\n)|answer[*_]{0,3}\s*(?:\bis\b|:|=))[\s*_:]*",
+    r"(?<!\{)(?<!\{the )\b(?:final\s+answer[*_]{0,3}\s*(?:\bis\b|:|=|\n)|answer[*_]{0,3}\s*(?:\bis\b|:|=))[\s*_:]*",
     re.IGNORECASE,
 )
 _FORMULA = re.compile(

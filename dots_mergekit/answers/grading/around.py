@@ -16,7 +16,8 @@ _SAYS_NOTHING = frozenset(
         "the a an of for is are equals equal to so hence thus therefore then we get have",
         "final correct exact required desired total answer ans result value solution number",
         "sum area volume length perimeter probability angle interval set function equation",
-        "point points line circle curve plane vector",
+        "point points line circle curve plane vector matrix coordinates domain range distance",
+        "fraction ratio polynomial expression term root roots solutions",
         "exactly precisely simply approximately approx roughly about around",
     )
     for word in words.split()

@@ -73,13 +73,17 @@ _REWRITES: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], .
         (rf"{_SET}\{{\s*({_SET}\{{[^{{}}]*\}})\s*\}}", r"\1"),
         (rf"({_SET}\{{)\s*\{{([^{{}}]*)\}}\s*\}}", r"\1\2}"),
         (r"\{([pbv]?matrix)\*\}(?:\[[clr]\])?", r"{\1}"),
-        # What ends a proof.
+        # What ends a sentence, or a proof.
+        (rf"(?<=\S)\s*{_SET}\{{\s*[.,;]\s*\}}\s*\Z", ""),
         (rf"(?<=\S)\s*\\(?:checkmark|blacksquare|qed|qedsymbol){END}\s*\Z", ""),
     )
 )  # fmt: skip
 _EMPHASIS = re.compile(r"(\*{1,3}|_{1,2}|`{1,3})(?=[^\s*_`])(?P<text>[^*_`\n]+)(?<=\S)\1")
 
 _QUOTED = re.compile(r"[“\"‘`]{1,2}(?P<text>[^“”\"‘’'`]+)[”\"’']{1,2}")
+
+_WHOLE = re.compile(r"\\(?:mathbf|mathit|mathsf|mathrm|boldsymbol|bm)\s*\{")
+_BRACE = re.compile(r"\\.|([{}])", re.DOTALL)
 
 
 def without_layout(text: str) -> str:
@@ -90,6 +94,19 @@ def without_layout(text: str) -> str:
     """
     for pattern, new in _REWRITES:
         text = pattern.sub(new, text)
-    text = text.strip()
+    text = _without_type(text.strip())
     match = _EMPHASIS.fullmatch(text) or _QUOTED.fullmatch(text)
     return match["text"] if match else text
+
+
+def _without_type(text: str) -> str:
+    """Take off a type that a whole formula is set in."""
+    match = _WHOLE.match(text)
+    if match is None or not text.endswith("}"):
+        return text
+    depth = 1
+    for brace in _BRACE.finditer(text, match.end()):
+        depth += {"{": 1, "}": -1}.get(brace[1], 0)
+        if depth == 0:
+            return text[match.end() : -1] if brace.end() == len(text) else text
+    return text

@@ -151,7 +151,7 @@ _REWRITES: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], .
         (r"(?<=[\d)}])\s?_\s?\{\s?\((\d+)\)\s?\}", r"_{\1}"),
         (rf"(?<=\d)\s?{_TEXT}\s?\{{\s?\(?(?:in )?base[- ](\d+)\)?\s?\}}", r"_{\1}"),
         (r"\{\}(?=\s?\^)", ""),
-        (rf"{_TEXT}\s?\{{\s?(\d+)\s?\}}(?=\s?_)", r"\1"),
+        (rf"(?:{_TEXT}|\\mathbf)\s?\{{\s?(\d+)\s?\}}(?=\s?_)", r"\1"),
         (r"\\(?:log|mathrm\s*\{\s*log\s*\})\s?_\s?(?:e" + END + r"|\{\s?e\s?\})", r"\\ln "),
         (r"\\[dtc]?frac\s?\{(?:\\mathrm\{d\}|d)\s?y\}\s?\{(?:\\mathrm\{d\}|d)\s?x\}", "y'"),
         (r"\\(?:[dtcs]|nice|flat)frac" + END, r"\\frac"),
