@@ -18,7 +18,9 @@ _BOXED = re.compile(
 _TAG = re.compile(r"<(/?)answer>", re.IGNORECASE)
 _HASHES = re.compile(r"(?<!#)####(?!#)[ \t]*([^\n]*)")
 _PHRASE = re.compile(
-    r"(?<!\{)(?<!\{the )\b(?:final\s+answer[*_]{0,3}\s*(?:\bis\b|:|=|\n)|answer[*_]{0,3}\s*(?:\bis\b|:|=))[\s*_:]*",
+    # Not what is set as text inside a formula, which stands behind such a phrase or in a box.
+    r"(?<!\{)(?<!\{the )\b"
+    r"(?:final\s+answer[*_]{0,3}\s*(?:\bis\b|:|=|\n)|answer[*_]{0,3}\s*(?:\bis\b|:|=))[\s*_:]*",
     re.IGNORECASE,
 )
 _FORMULA = re.compile(
