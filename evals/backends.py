@@ -1,6 +1,6 @@
 """The example's whole table by transformers and by vLLM: what differs, and what each takes.
 
-    python evals/backends.py --out compared
+    python evals/backends.py --out compared [--limit 10]
 
 Scores the merge of README's table with its parents and baselines twice, alike but for the backend,
 on all questions of the example's eight families, greedily, and compares row by row. Both tables are
@@ -103,15 +103,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("compared"))
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--limit", type=int, help="questions of each family, to try this out")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     starts = Starts()
     logger = logging.getLogger(host.__name__)
     logger.setLevel(logging.INFO)
     logger.addHandler(starts)
-    threads = {"threads": options.threads}
-    ours, vllm = timed(options.out / "vllm", backend="vllm", backend_args=ENGINE, **threads)
-    theirs, hf = timed(options.out / "hf", **threads)
+    alike = {"threads": options.threads, "limit": options.limit}
+    ours, vllm = timed(options.out / "vllm", backend="vllm", backend_args=ENGINE, **alike)
+    theirs, hf = timed(options.out / "hf", **alike)
     print(compare(theirs, ours, options.out))
     asked = ours.questions(ours.headlines[0]) * len(ours.rows)
     print(

@@ -18,10 +18,14 @@ _BOXED = re.compile(
 _TAG = re.compile(r"<(/?)answer>", re.IGNORECASE)
 _HASHES = re.compile(r"(?<!#)####(?!#)[ \t]*([^\n]*)")
 _PHRASE = re.compile(
-    r"\b(?:final\s+answer[*_]{0,3}\s*(?:\bis\b|:|=|\n)|answer[*_]{0,3}\s*(?:\bis\b|:|=))[\s*_:]*",
+    # Not what is set as text inside a formula, which stands behind such a phrase or in a box.
+    r"(?<!\{)(?<!\{the )\b"
+    r"(?:final\s+answer[*_]{0,3}\s*(?:\bis\b|:|=|\n)|answer[*_]{0,3}\s*(?:\bis\b|:|=))[\s*_:]*",
     re.IGNORECASE,
 )
-_FORMULA = re.compile(r"\$\$([^$]+)\$\$|\$([^$]+)\$")
+_FORMULA = re.compile(
+    r"\$\$([^$]+)\$\$|\$([^$]+)\$|\\\(((?:[^\\]|\\[^()])+)\\\)|\\\[((?:[^\\]|\\[^\[\]])+)\\\]"
+)
 _SENTENCE_END = re.compile(r"[.;!?](?=\s|$)")
 
 TYPE_COMMANDS = (
@@ -102,7 +106,7 @@ def _phrase(text: str) -> str | None:
         if (formula := _FORMULA.match(text, phrase.end(), end)) and formula[0].count("\n\n") == 0:
             # It may have several lines, and what ends a sentence; but there may be more behind it.
             rest = _SENTENCE_END.split(text[formula.end() : end].split("\n", 1)[0], maxsplit=1)[0]
-            if not rest.strip(" *_.") and (answer := _inner(formula[1] or formula[2])):
+            if not rest.strip(" *_.") and (answer := _inner(formula[formula.lastindex or 0])):
                 return answer
         line = text[phrase.end() : end].split("\n", 1)[0]
         if answer := _inner(_SENTENCE_END.split(line, maxsplit=1)[0].rstrip("*_ ")):

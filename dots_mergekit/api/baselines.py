@@ -31,12 +31,13 @@ def words(baselines: bool | str | Sequence[str]) -> tuple[str, ...]:
     return (baselines,) if isinstance(baselines, str) else tuple(baselines)
 
 
-def tuner(recipe: Recipe, told: Progress, **options: Any) -> Tune:
+def tuner(recipe: Recipe, told: Progress, backend: str = "hf", **options: Any) -> Tune:
     """Give what tunes a baseline as a recipe was tuned: alike in all that `tune:` says.
 
     Args:
         recipe: The best of a study, whose search is repeated; else one with a `tune:` section.
         told: Is told what goes on.
+        backend: What scores the baselines; `hf` searches, whatever it is.
         options: Of `tune`: `device`, `threads` and so on.
 
     Raises:
@@ -50,6 +51,8 @@ def tuner(recipe: Recipe, told: Progress, **options: Any) -> Tune:
             "`tune_baselines` repeats the search of the recipe, and none is known: "
             f"{recipe.origin} lies in no study and has no `tune:` section"
         )
+    if backend != "hf":
+        told.note(f"the λ of baselines are searched by backend hf; {backend} scores them")
     settings = found[1].settings if found else Settings.parse(recipe)
     return functools.partial(_tune, settings.content, told, options)
 

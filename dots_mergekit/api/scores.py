@@ -55,6 +55,7 @@ def evaluate(
             names of `evaluation.baselines.BASELINES`, merge methods, or `all`.
         tune_baselines: Tune each of them that has λ as the recipe was tuned, by the study that the
             first recipe is the best of or by its `tune:` section; kept in OUT/baselines/METHOD.
+            The searches run by backend `hf`, whatever `backend` is.
         mask_seeds: mergekit's `random_seed` for baselines that draw masks, a row for each.
         seed: Of sampled responses.
         limit: Only the first questions of each task.
@@ -104,6 +105,6 @@ def evaluate(
         if tune_baselines and not evaluation.baselines:
             raise DotsError("`tune_baselines` tunes `baselines`: name some")
         options: dict[str, Any] = {"device": device, "threads": threads, "verbose": verbose}
-        tune = tuner(recipes[0], told, **options) if tune_baselines else None
+        tune = tuner(recipes[0], told, backend, **options) if tune_baselines else None
         with calm(verbose=verbose):
             return run(evaluation, told, norms=norms, tune=tune, searched=searched(recipes))

@@ -113,10 +113,27 @@ class Host(Protocol):
         """Refuse a checkpoint that can be seen not to run here, before anything is loaded."""
 
     def load(self, path: str) -> Any:
-        """Become a checkpoint, a folder or a Hub id with `@revision`; give it for lm-eval."""
+        """Become a checkpoint; give it for lm-eval.
+
+        Args:
+            path: A folder or a Hub id, with `@revision` where one is named.
+
+        Raises:
+            DotsError: It cannot be loaded as it is.
+            EngineError: What runs it died, or its weights are not those of the checkpoint.
+        """
 
     def merge(self, recipe: Recipe, *, seed: int | None = None) -> Any:
-        """Become a merge of any method, with mergekit's seed where it is random; give it too."""
+        """Become a merge; give it for lm-eval.
+
+        Args:
+            recipe: Of any method.
+            seed: mergekit's, for methods that draw random masks.
+
+        Raises:
+            DotsError: It cannot be merged, or not loaded as it is.
+            EngineError: What runs it died, or its weights are not those of the merge.
+        """
 
     def close(self) -> None:
         """Give back what it takes."""

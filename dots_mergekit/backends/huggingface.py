@@ -175,25 +175,13 @@ class HuggingFaceHost:
         """Take every checkpoint: whether transformers loads it is seen when it does."""
 
     def load(self, path: str) -> Any:
-        """Load a checkpoint: a folder or a Hub id, with `@revision` where one is named.
-
-        Raises:
-            DotsError: It cannot be loaded as it is.
-        """
+        """Load a checkpoint, as `Host` says."""
         self.close()
         name, _, revision = path.partition("@")
         return load_checkpoint(name, revision=revision or None, **self._options)
 
     def merge(self, recipe: Recipe, *, seed: int | None = None) -> Any:
-        """Make a merge, in the loaded model where that can be.
-
-        Args:
-            recipe: Of any method.
-            seed: mergekit's, for methods that draw random masks.
-
-        Raises:
-            DotsError: It cannot be merged, or not loaded as it is.
-        """
+        """Make a merge, as `Host` says, in the loaded model where that can be."""
         if recipe.merge_method != "dots":
             self.close()
             with tempfile.TemporaryDirectory(prefix="dots-eval-") as folder:

@@ -47,7 +47,8 @@ baselines (* without names; a method stands for all of its own):
   Methods that select keep the recipe's density, and all else is mergekit's default. What does not
   take these models is left out, and the table says why. --tune-baselines adds METHOD-tuned for
   each method with λ but `dots`, searched as the recipe was: with the settings of the study that
-  it is the best.yml of, or of its `tune:` section.
+  it is the best.yml of, or of its `tune:` section. These searches run by backend hf, whatever
+  --backend scores what they find.
 
 examples:
   dots-eval --recipe study/best.yml --tasks arithmetic --baselines

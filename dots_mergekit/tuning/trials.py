@@ -125,7 +125,7 @@ class Trials:
                 str(frozen.user_attrs[_UNSCORABLE]),
             )
             for frozen in self._all()
-            if frozen.state == TrialState.FAIL and _counts(frozen)
+            if _is_left_out(frozen)
         ]
 
     def _trial(self, frozen: FrozenTrial) -> Trial:
@@ -222,25 +222,45 @@ class Trials:
     def _suggest(self, space: Mapping[str, FloatDistribution]) -> bool:
         """Put the sampler's suggestion in line.
 
-        It is made in a copy of the study, in memory, and kept as a whole: in the study itself
+        A point that was left out is not suggested again. The suggestion
+        is made in a copy of the study, in memory, and kept as a whole: in the study itself
         Optuna keeps one parameter after the other, and a run that ends between two of them would
         leave a half that nobody can complete as the sampler would have. There all trials are of
         the space as it is now: Optuna's samplers leave out parameters whose range has changed.
         """
-        copied = optuna.create_study(
-            storage=optuna.storages.InMemoryStorage(),
-            directions=self._study.directions,
-            sampler=self._study.sampler,
-        )
-        copied.add_trials([_as_if_in(space, frozen) for frozen in self._all()])
-        copied.ask(dict(space))
-        suggested = copied.get_trials(deepcopy=False)[-1]
+        known = [_as_if_in(space, frozen) for frozen in self._all()]
+        suggested = self._asked(space, known)
+        out = [frozen for frozen in known if _is_left_out(frozen)]
+        keys = {Point.of(frozen.params, self._settings).key for frozen in out}
+        if Point.of(suggested.params, self._settings).key in keys:
+            # It would fail again. As if it were scored all the time, a model of what is unknown
+            # looks elsewhere; what even then insists is not asked.
+            suggested = self._asked(space, [*known, *map(_as_if_in_flight, out)])
+        if Point.of(suggested.params, self._settings).key in keys:
+            evenly = optuna.samplers.RandomSampler(seed=len(known))
+            suggested = self._asked(space, known, evenly)
         # With what the sampler noted of it, as its generation.
         noted = {**suggested.system_attrs, "fixed_params": suggested.params}
         self._study.add_trial(
             optuna.trial.create_trial(state=TrialState.WAITING, system_attrs=noted)
         )
         return True
+
+    def _asked(
+        self,
+        space: Mapping[str, FloatDistribution],
+        known: Iterable[FrozenTrial],
+        sampler: optuna.samplers.BaseSampler | None = None,
+    ) -> FrozenTrial:
+        """Ask the sampler of the study, or another one, what it suggests after some trials."""
+        copied = optuna.create_study(
+            storage=optuna.storages.InMemoryStorage(),
+            directions=self._study.directions,
+            sampler=sampler or self._study.sampler,
+        )
+        copied.add_trials(known)
+        copied.ask(dict(space))
+        return copied.get_trials(deepcopy=False)[-1]
 
     def leave_out(self, asked: optuna.Trial, reason: str) -> None:
         """End a trial that cannot be scored: it counts, and its point is not tried again."""
@@ -299,9 +319,11 @@ class Trials:
 
 def _counts(frozen: FrozenTrial) -> bool:
     """Say whether a trial was scored, with whatever result."""
-    return frozen.state == TrialState.COMPLETE or (
-        frozen.state == TrialState.FAIL and _UNSCORABLE in frozen.user_attrs
-    )
+    return frozen.state == TrialState.COMPLETE or _is_left_out(frozen)
+
+
+def _is_left_out(frozen: FrozenTrial) -> bool:
+    return frozen.state == TrialState.FAIL and _UNSCORABLE in frozen.user_attrs
 
 
 def _ranges(frozen: FrozenTrial) -> dict[str, Range]:
@@ -315,3 +337,10 @@ def _as_if_in(space: Mapping[str, FloatDistribution], frozen: FrozenTrial) -> Fr
     moved = copy.copy(frozen)
     moved.distributions = {name: space[name] for name in frozen.params}
     return moved
+
+
+def _as_if_in_flight(frozen: FrozenTrial) -> FrozenTrial:
+    """Give a trial as if it were being scored."""
+    begun = copy.copy(frozen)
+    begun.state, begun.datetime_complete = TrialState.RUNNING, None
+    return begun

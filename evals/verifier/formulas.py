@@ -55,8 +55,23 @@ def polynomial(rng: random.Random) -> Item:
         rf"\big({gold}\big)",
         rf"\displaystyle {gold}",
         latex(product).replace(r"\left(", "(").replace(r"\right)", ")"),
+    )
+    item.same(
+        "brackets",
+        rf"\left[{gold}\right]",
+        rf"q({x}) = {gold}",
+        gold.replace(" ", r"\,"),
+        f"{gold}+0",
+    )
+    item.same(
+        "set",
+        rf"\mathbf{{{gold}}}",
+        rf"h({x}) = {gold}",
+        rf"\text{{The polynomial is }}{gold}",
+        rf"\bigl({gold}\bigr)",
         held_out=True,
     )
+    item.miss("set", rf"\text{{The polynomial is }}{latex(other)}", held_out=True)
     item.miss("other term", latex(other), latex(sympy.factor(other)), f"f({x}) = {latex(other)}")
     item.miss(
         "other sign", latex(expanded.subs(x, -x)) if expanded.subs(x, -x) != expanded else "0"
@@ -99,6 +114,21 @@ def rational(rng: random.Random) -> Item:
         "turned",
         rf"\frac{{1}}{{{latex(bottom)}}}\left({latex(top)}\right)",
         rf"\frac{{({latex(top)})}}{{({latex(bottom)})}}",
+    )
+    item.same(
+        "division",
+        rf"({latex(top)})\div({latex(bottom)})",
+        rf"\cfrac{{{latex(top)}}}{{{latex(bottom)}}}",
+        rf"H({x}) = {gold}",
+        rf"\left.({latex(top)})\middle/({latex(bottom)})\right.",
+    )
+    item.same(
+        "set",
+        rf"\displaystyle{gold}",
+        rf"G({x})={gold}",
+        rf"\left({gold}\right)",
+        rf"\frac{{{latex(top)}}}{{\,{latex(bottom)}\,}}",
+        rf"{gold}, \quad {x} \neq {-c}",
         held_out=True,
     )
     item.miss(
@@ -170,6 +200,22 @@ def physics(rng: random.Random) -> Item:
         "turned",
         rf"\dfrac{{{head or 1}}}{{{below}}}\,{top[0]}\,{top[1]}",
         rf"\frac{{{head or 1}\,{top[1]}\cdot {top[0]}}}{{{below}}}",
+    )
+    item.same(
+        "product 2",
+        rf"\frac{{{head}{top[1]}}}{{{below}}}\,{top[0]}"
+        if number > 1
+        else rf"\frac{{{top[1]}}}{{{below}}}\,{top[0]}",
+        rf"W = {gold}",
+        rf"\frac{{{head or 1}}}{{{below}}} \cdot {top[1]} \cdot {top[0]}",
+        f"{{{gold}}}",
+    )
+    item.same(
+        "set",
+        rf"\mathbf{{{gold}}}",
+        rf"P = {gold}",
+        rf"\text{{The energy is }}{gold}",
+        rf"{gold}.",
         held_out=True,
     )
     item.miss("other number", rf"\frac{{{number + 1}{' '.join(top)}}}{{{below}}}")
@@ -239,6 +285,20 @@ def signal(rng: random.Random) -> Item:
         "turned",
         rf"\cos({c}t)\cdot {b}e^{{{power}}}",
         rf"{b}\cdot\exp\left({power}\right)\cdot\cos\left({c}t\right)",
+    )
+    item.same(
+        "typed e",
+        rf"{b}\,{{\rm e}}^{{{power}}}\cos({c}t)",
+        rf"y(t) = {b}e^{{{power}}}\cos\!\left({c}t\right)",
+        rf"{b}e^{{{power}}}\cos[{c}t]",
+        rf"{b}\,\mathrm{{e}}^{{{power}}}\,\mathrm{{cos}}({c}t)",
+    )
+    item.same(
+        "set",
+        rf"f(t)={gold}",
+        rf"\text{{The solution is }}{gold}",
+        rf"{b}\times e^{{{power}}}\times\cos({c}t)",
+        rf"\left({gold}\right)",
         held_out=True,
     )
     item.miss(
@@ -308,6 +368,22 @@ def sequence(rng: random.Random) -> Item:
         rf"{{{gold}}}",
         gold.replace("{n+1}", "{(n+1)}"),
     )
+    item.same(
+        "named 2",
+        f"u_n = {gold}",
+        rf"T(n)={gold}",
+        rf"{gold}\text{{ for every positive integer }}n",
+        rf"\text{{General term: }}{gold}",
+    )
+    item.same(
+        "named 3",
+        f"b_n = {gold}",
+        rf"g(n)={gold}",
+        rf"{gold}, \quad n \ge 1",
+        rf"{gold}\text{{ for }}n \in \mathbb{{N}}",
+        rf"\text{{The answer is }}{gold}",
+        held_out=True,
+    )
     item.miss(kind, *wrong)
     return item
 
@@ -365,6 +441,21 @@ def equation(rng: random.Random) -> Item:
         pick(rng, ("MATH500", "OlympiadBench")), f"equation: {kind}", gold, frozenset({values})
     )
     item.same(f"equation: {kind}", *forms)
+    item.same(
+        "set apart",
+        f"{{{gold}}}",
+        gold.replace("=", r"\;=\;"),
+        rf"\text{{The equation is }}{gold}",
+        rf"\displaystyle {gold}",
+    )
+    item.same(
+        "set",
+        rf"\mathbf{{{gold}}}",
+        rf"\bigl({gold}\bigr)",
+        gold.replace("+", r"\,+\,"),
+        f"{gold}.",
+        held_out=True,
+    )
     if kind == "derivative":
         item.same("dots over", rf"\frac{{dy}}{{dx}}+{a}y={b}x")
     if kind == "line":

@@ -1,6 +1,6 @@
 """Judge pairs made afresh with our verifier and with math-verify; print tables of who errs where.
 
-    python evals/verifier/judge.py --out evals/verifier/judged.json
+    python evals/verifier/judge.py --items 2000 --seed 20261130 --out judged.json
 
 Nothing was mended on what this prints: forms and pairs were written before the verifier saw them.
 """
@@ -14,6 +14,7 @@ import io
 import json
 import logging
 import platform
+import random
 import statistics
 import time
 from collections import Counter, defaultdict
@@ -38,10 +39,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=20261127)
     parser.add_argument("--items", type=int, default=3000, help="gold answers")
     parser.add_argument("--ours", action="store_true", help="leave math-verify out")
+    parser.add_argument("--sample", type=int, help="judge so many of the pairs, drawn at random")
     parser.add_argument("--errors", type=Path, help="write the pairs that were judged wrong")
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
     parsed = parser.parse_args(arguments)
     pairs = list(make(parsed.seed, parsed.items))
+    if parsed.sample:
+        pairs = random.Random(parsed.seed).sample(pairs, parsed.sample)
     figures: dict[str, Any] = {"seed": parsed.seed, "items": parsed.items, **_versions()}
     errors = []
     with MathEquivalence() as equal:

@@ -42,8 +42,36 @@ def aime(rng: random.Random) -> Item:
     item.same("markup 2", rf"\bm{{{n}}}", rf"\textcolor{{red}}{{{n}}}", rf"\;{n}\;")
     item.same("markup", rf"\underline{{{n}}}", rf"\left({n}\right)")
     item.same("words", rf"\text{{The answer is }}{n}")
+    item.same("display", rf"{{\displaystyle {n}}}", rf"\large{{{n}}}", rf"\text{{N}} = {n}")
     item.same(
-        "display", rf"{{\displaystyle {n}}}", rf"\large{{{n}}}", rf"\text{{N}} = {n}", held_out=True
+        "said before",
+        rf"\text{{The remainder is }}{n}",
+        rf"S_{{\max}} = {n}",
+        rf"\textbf{{Answer: }}{n}",
+        rf"\text{{Number of pairs}} = {n}",
+    )
+    item.same("decimal 2", f"{n}.00", rf"{n}.\overline{{0}}")
+    item.miss(
+        "said before",
+        rf"\text{{The remainder is }}{n + 1}",
+        rf"S_{{\max}} = {n + 2}",
+        rf"\text{{The remainder is not }}{n}",
+    )
+    item.same(
+        "said around",
+        rf"\text{{Thus, the value is }}{n}",
+        rf"\text{{total}} = {n}",
+        rf"{n}\text{{ triangles}}",
+        rf"f(0) = {n}",
+        rf"{{\Large\mathbf{{{n}}}}}",
+        held_out=True,
+    )
+    item.miss(
+        "said around",
+        rf"\text{{total}} = {n + 1}",
+        rf"f(0) = {n + 3}",
+        rf"{n + 1}\text{{ triangles}}",
+        held_out=True,
     )
     item.miss("off by one", str(n + 1), str(n - 1), f"m+n={n + 1}", f"x = {n - 1}")
     item.miss("scale", str(10 * n + 10), rf"\frac{{{2 * n + 1}}}{{2}}", str(2 * n + 3))
@@ -68,9 +96,17 @@ def amc(rng: random.Random) -> Item:
         item.same("mixed", rf"{whole}\frac{{{rest.numerator}}}{{{rest.denominator}}}")
         item.same("mixed", f"{whole} {rest}")
     item.same("price", rf"\${gold}", f"${gold}$ dollars")
+    item.same("display", rf"\displaystyle {gold}", rf"\left({gold}\right)", rf"{gold}\,")
+    item.same("zeros", f"{gold}00", rf"\mathrm{{{gold}}}", rf"\text{{{gold}}}")
+    item.miss("zeros", f"{gold}01", f"0{gold}1")
     item.same(
-        "display", rf"\displaystyle {gold}", rf"\left({gold}\right)", rf"{gold}\,", held_out=True
+        "said around",
+        rf"\text{{The price is }}\${gold}",
+        rf"\mathbf{{{gold}}}",
+        rf"t = {gold}",
+        held_out=True,
     )
+    item.miss("said around", rf"t = {gold}7", held_out=True)
     item.miss("neighbour", str(float(value + Fraction(1, 10))), str(float(value) + 1))
     item.miss("scale", str(float(value) * 10), str(float(value) / 10))
     item.miss("reciprocal", str(1 / value) if value != 1 else "2")
@@ -91,9 +127,26 @@ def thousands(rng: random.Random) -> Item:
     item.same("thousands: other spaces", comma.replace(",", r"\;"))
     item.same("thousands with unit", rf"{comma}\text{{ people}}", f"${comma}$")
     swapped = n + rng.choice((9, 90, 900))
+    item.same("comma in text", comma.replace(",", r"\text{,}"), comma.replace(",", r"{\,}"))
     item.same(
-        "comma in text", comma.replace(",", r"\text{,}"), comma.replace(",", r"{\,}"), held_out=True
+        "thousands: typed",
+        comma.replace(",", r"\>"),
+        rf"\underline{{{comma}}}",
+        f"N = {comma}",
+        rf"\mathbf{{{comma.replace(',', '{,}')}}}",
+        f"{comma}.00",
     )
+    item.miss("typed", f"{swapped:,}".replace(",", r"\>"), f"N = {swapped:,}")
+    item.same(
+        "thousands: said around",
+        rf"\text{{approximately }}{comma}",
+        rf"{comma}\text{{ ways}}",
+        rf"\boldsymbol{{{comma}}}",
+        rf"\${comma}\$",
+        rf"{{\bf {comma}}}",
+        held_out=True,
+    )
+    item.miss("said around", rf"{swapped:,}\text{{ ways}}", held_out=True)
     item.miss("other digits", f"{swapped:,}", f"{swapped:,}".replace(",", r"\,"), str(n // 10))
     item.miss("other digits", f"{swapped:,}".replace(",", " "), f"{swapped:,}".replace(",", "~"))
     item.miss("groups", comma.replace(",", ".", 1) + "5", f"{n // 1000}.{n % 1000:03d}1")
@@ -152,7 +205,28 @@ def fraction(rng: random.Random) -> Item:
         rf"\frac{{\,{a}}}{{{b}}}",
         rf"\left(\dfrac{{{a}}}{{{b}}}\right)",
         rf"\frac {{{a}}} {{{b}}}",
+    )
+    item.same(
+        "slanted",
+        rf"{a}\big/{b}",
+        rf"\left.{a}\middle/{b}\right.",
+        rf"{a}\cdot\frac{{1}}{{{b}}}",
+        rf"{a}/({b})",
+        rf"\dfrac{{\displaystyle {a}}}{{\displaystyle {b}}}",
+    )
+    item.same("name 3", rf"\Pr = {gold}", rf"k = {gold}", rf"\frac{{m}}{{n}} = {gold}")
+    item.miss("slanted", rf"{b}\big/{a}" if abs(a) != b else "7", rf"k = {_frac(-value)}")
+    item.same(
+        "steps",
+        rf"\frac{{{3 * a}}}{{{3 * b}}} = {gold}",
+        rf"\frac{{{a}}}{{{b}}}\cdot 1",
+        rf"\frac{{{a}\cdot 2}}{{{b}\cdot 2}}",
+        rf"\text{{the fraction }}{gold}",
+        rf"\mathbf{{{gold}}}",
         held_out=True,
+    )
+    item.miss(
+        "steps", rf"\frac{{{a}}}{{{b}}}\cdot 2", rf"{gold} = {_frac(value + 1)}", held_out=True
     )
     item.miss("upside down", _frac(1 / value) if abs(a) != b else "7")
     item.miss("sign", _frac(-value), f"{-a}/{b}")
@@ -209,8 +283,26 @@ def surd(rng: random.Random) -> Item:
         "turned",
         over(rf"{root}\,\cdot\,{b}" + (f" + {a}" if a else "")),
         over(f"{head}{b}*{c}**(1/2)"),
+    )
+    item.same(
+        "braces",
+        over(rf"{head}{{{b}}}{{\sqrt{{{c}}}}}"),
+        over(rf"{head}{b}\sqrt{{\mathstrut {c}}}"),
+        f"{{{gold}}}",
+        rf"{gold}\text{{ units}}",
+        rf"\displaystyle{{{gold}}}",
+    )
+    item.miss("braces", over(rf"{head}{{{b}}}{{\sqrt{{{c + 1}}}}}"))
+    item.same(
+        "steps",
+        rf"\sqrt{{{c}}}^2\cdot 0+{gold}",
+        rf"AB = {gold}",
+        rf"{gold}\text{{ cm}}",
+        rf"r = {gold}",
+        rf"\text{{The distance is }}{gold}",
         held_out=True,
     )
+    item.miss("steps", f"AB = {gold}+1", rf"\text{{The distance is }}{gold}-1", held_out=True)
     item.miss("rounded", f"{value:.3f}", f"{value:.6f}")
     item.miss("rounding of another", rf"{gold} \approx {value + 0.1:.3f}")
     item.miss("other root", over(f"{head}{b}√{c + 1}"), over(rf"{head}{b}\sqrt{{{c + 1}}}"))
@@ -253,6 +345,20 @@ def constant(rng: random.Random) -> Item:
             rf"\pi\,\frac{{{n}}}{{{d}}}",
             rf"\frac{{{n}}}{{{d}}}\times\pi",
             f"{n}*pi/{d}",
+        )
+        item.same(
+            "pi in braces",
+            rf"\frac{{{n}}}{{{d}}}{{\pi}}",
+            f"({n}/{d})pi",
+            rf"{{{n}\pi}}/{{{d}}}",
+            rf"\left(\frac{{{n}}}{{{d}}}\right)\pi",
+        )
+        item.same(
+            "pi set",
+            rf"\frac{{{n}\,\pi}}{{{d}}}",
+            rf"V = {gold}",
+            rf"{gold}\text{{ square centimeters}}",
+            rf"\frac{{{n}}}{{{d}}}\cdot\pi",
             held_out=True,
         )
         item.miss("no pi", str(part), rf"\frac{{{n}}}{{{d}}}")
@@ -269,6 +375,19 @@ def constant(rng: random.Random) -> Item:
             rf"\ln\left({base}^{{{n + 1}}}\right)",
             rf"\log_{{e}} {base ** (n + 1)}",
         )
+        item.same(
+            "log 2",
+            rf"{n + 1}\cdot\ln({base})",
+            rf"\ln {{{base}}}^{{{n + 1}}}",
+            rf"\ln({base})\cdot {n + 1}",
+        )
+        item.same(
+            "log 3",
+            rf"{n + 1}\,\ln\,{base}",
+            rf"{{{n + 1}}}\ln{{{base}}}",
+            rf"\ln\!\left({base}^{{{n + 1}}}\right)",
+            held_out=True,
+        )
         item.miss(
             "neighbour", rf"{n + 2}\ln {base}", rf"{n + 1}\ln {base + 1}", rf"{n + 1}\log_{{2}} 7"
         )
@@ -278,6 +397,19 @@ def constant(rng: random.Random) -> Item:
         item = Item("Minerva", "exponential", gold, _values(value))
         item.same("exp", rf"{n}\exp({d + 1})", rf"{n}\cdot e^{{{d + 1}}}", rf"{n}e^{{{d}}}e")
         item.same("upright e", rf"{n}\mathrm{{e}}^{{{d + 1}}}")
+        item.same(
+            "exp 2",
+            rf"{n}\,\mathrm{{exp}}({d + 1})",
+            rf"\frac{{{n}}}{{e^{{-{d + 1}}}}}",
+            rf"{n}\,{{e}}^{{{d + 1}}}",
+        )
+        item.same(
+            "exp 3",
+            rf"{n}\times e^{{{d + 1}}}",
+            rf"{n}\exp\left({d + 1}\right)",
+            rf"e^{{{d + 1}}}\cdot {n}",
+            held_out=True,
+        )
         item.miss(
             "neighbour", rf"{n}e^{{{d + 2}}}", rf"{n + 1}e^{{{d + 1}}}", rf"{n}e^{{-{d + 1}}}"
         )
@@ -298,6 +430,18 @@ def power(rng: random.Random) -> Item:
             "brackets",
             rf"\left({base}\right)^{{{high}}} - 1",
             rf"{{{base}}}^{{{high}}}-1",
+        )
+        item.same(
+            "power 2",
+            f"({base})^{{{high}}}-1",
+            f"{base}^{{{high}}}+(-1)",
+            rf"{base}^{{\,{high}}}-1",
+        )
+        item.same(
+            "power 3",
+            rf"{base}^{{{high}}} - 1\text{{ ways}}",
+            rf"N = {base}^{{{high}}}-1",
+            rf"\left({base}^{{{high}}}-1\right)",
             held_out=True,
         )
         item.miss(
@@ -314,6 +458,19 @@ def power(rng: random.Random) -> Item:
     item.same("binomial", rf"\binom{{{n}}}{{{k}}}", rf"{{{n} \choose {k}}}", str(value))
     item.same("binomial", rf"\dbinom{{{n}}}{{{n - k}}}", rf"{n} \choose {k}")
     item.same("factorials", rf"\frac{{{n}!}}{{{k}!\cdot {n - k}!}}")
+    item.same(
+        "binomial 2",
+        rf"\tbinom{{{n}}}{{{k}}}",
+        rf"\frac{{{n}!}}{{{k}!({n}-{k})!}}",
+        rf"\binom{{{n}}}{{{n}-{k}}}",
+    )
+    item.same(
+        "binomial 3",
+        rf"\binom{{{n}}}{{{k}}}={value}",
+        rf"\frac{{{n}!}}{{({n}-{k})!\,{k}!}}",
+        rf"\left({{{n} \choose {k}}}\right)",
+        held_out=True,
+    )
     item.miss("neighbour", rf"\binom{{{n}}}{{{k + 5}}}" if 2 * k + 5 != n else "1", str(value + 1))
     item.miss(
         "neighbour", rf"{{{n} \choose {k - 1 if n != 2 * k - 1 else 1}}}", rf"\frac{{{n}}}{{{k}}}"
@@ -328,7 +485,22 @@ def percent(rng: random.Random) -> Item:
         item = Item("MATH500", "percentage", rf"{n}\%", _values(n, n / 100))
         item.same("percent", f"{n}%", str(n), rf"{n}\text{{ percent}}", rf"{n}\,\%")
         item.same("hundredths", _frac(Fraction(n, 100)), str(n / 100))
-        item.same("display", rf"{n} \%", rf"{n}\text{{\%}}", rf"\displaystyle {n}\%", held_out=True)
+        item.same("display", rf"{n} \%", rf"{n}\text{{\%}}", rf"\displaystyle {n}\%")
+        item.same(
+            "percent 2",
+            rf"{n}.0\%",
+            rf"p = {n}\%",
+            rf"\frac{{{n}}}{{100}} = {n}\%",
+            rf"{n}\!\%",
+        )
+        item.same(
+            "percent 3",
+            rf"\text{{{n} percent}}",
+            rf"\mathbf{{{n}\%}}",
+            rf"{n}\%\,",
+            rf"\approx {n}\%",
+            held_out=True,
+        )
         item.miss("neighbour", rf"{n + 1}\%", str(n / 10 + 0.01), _frac(Fraction(n + 1, 100)))
         return item
     gold = rng.choice((rf"{n}^\circ", str(n)))
@@ -343,6 +515,21 @@ def percent(rng: random.Random) -> Item:
     )
     item.same("degrees", rf"{n}\text{{°}}", rf"{n}\text{{ deg}}", rf"({n})^{{\circ}}")
     item.same("angle", rf"\angle ABC = {n}^\circ", rf"\theta = {n}°", rf"m\angle A={n}^{{\circ}}")
+    item.same(
+        "degrees 3",
+        rf"\alpha = {n}^{{\circ}}",
+        rf"{n}^{{\,\circ}}",
+        rf"\text{{{n}}}^\circ",
+        rf"{n}\,\text{{degrees}}",
+    )
+    item.same(
+        "degrees 4",
+        rf"\mathbf{{{n}^\circ}}",
+        rf"\angle BAC = {n}^{{\circ}}",
+        rf"\angle P={n}",
+        rf"{n}^{{\circ}}\text{{.}}",
+        held_out=True,
+    )
     item.miss("neighbour", rf"{n + 1}^\circ", rf"{180 - n if n != 90 else 45}^\circ", f"{n + 2}º")
     item.miss("other unit", rf"{n}\pi", rf"\frac{{{n + 1}\pi}}{{180}}")
     return item
@@ -375,6 +562,26 @@ def scientific(rng: random.Random) -> Item:
         rf"{m}\,\cdot\,10^{{{high}}}",
         rf"{m}\times10^{{\,{high}}}",
         rf"\left({m}\right)\times 10^{{{high}}}",
+    )
+    item.same(
+        "scientific 2",
+        rf"{m}\times \mathrm{{10}}^{{{high}}}",
+        f"{m}e{high:+d}",
+        rf"{m}\times\left(10^{{{high}}}\right)",
+        f"{m}*10^({high})",
+        rf"{m}\times10^{{({high})}}",
+    )
+    item.miss(
+        "scientific 2",
+        f"{m}e{high + 1:+d}",
+        rf"{m}\times\left(10^{{{high - 1}}}\right)",
+    )
+    item.same(
+        "scientific 3",
+        rf"\mathbf{{{m}\times 10^{{{high}}}}}",
+        rf"\approx {m}\times 10^{{{high}}}",
+        rf"F = {m}\times10^{{{high}}}",
+        rf"{m} \times 10^{{{high}}}\ ",
         held_out=True,
     )
     item.miss("power", rf"{m}\times 10^{{{high + 1}}}", rf"{m}e{high - 1}", f"{m} x 10^{{{-high}}}")
@@ -396,6 +603,24 @@ def based(rng: random.Random) -> Item:
         "base",
         rf"{digits}_{{\text{{{base}}}}}",
         rf"{digits}\text{{ (base {base})}}",
+    )
+    item.same(
+        "base 2",
+        rf"{digits}_{{({base})}}",
+        rf"({digits})_{{\mathrm{{{base}}}}}",
+        rf"{digits}_{{\text{{base }}{base}}}",
+    )
+    item.miss(
+        "base 2",
+        rf"{digits}_{{({base + 1})}}",
+        rf"{digits}_{{\text{{base }}{base + 1}}}",
+    )
+    item.same(
+        "base 3",
+        rf"\mathbf{{{digits}}}_{{{base}}}",
+        rf"{digits}_{{{base}}}.",
+        rf"N = {digits}_{{{base}}}",
+        held_out=True,
     )
     item.miss("other base", f"{digits}_{base + 1}", f"({digits})_{{{base + 1}}}")
     item.miss("other digits", f"{digits[::-1]}1_{base}", f"({digits}1)_{base}")
@@ -420,6 +645,20 @@ def complex_number(rng: random.Random) -> Item:
         "spaced",
         rf"{a} {'+' if b > 0 else '-'} {abs(b)}\cdot\mathrm{{i}}",
         rf"({a}) + ({b})i",
+    )
+    item.same(
+        "complex 2",
+        rf"z_1 = {gold}",
+        rf"{b}\cdot i + {a}",
+        rf"{{{a}}}{b:+d}{{i}}",
+        rf"{a}{b:+d}\times i",
+    )
+    item.same(
+        "complex 3",
+        rf"\mathbf{{{gold}}}",
+        rf"w = {gold}",
+        rf"{{{a}}}+{{({b})}}i",
+        rf"{a}{b:+d}\;i",
         held_out=True,
     )
     item.miss("conjugate", f"{a}{-b:+d}i", f"{-a}{b:+d}i")

@@ -41,16 +41,29 @@ _PLACES_OF_FORMULAS: tuple[str, ...] = (
     "**Answer:** $ANSWER$",
     "## Final Answer\n\n$ANSWER$",
     "Answer:\n$ANSWER$",
-)
-"""Responses, where an answer may stand that has no dollars."""
-
-_HELD_OUT_PLACES: tuple[str, ...] = (
     r"The final answer is $\boxed{ANSWER}$." + "\n",
     r"Final Answer: $\boxed{ANSWER}$. I hope it is correct.",
     r"So \[ \boxed{ \ ANSWER \ } \] is the answer.",
     r"**Final answer:** $ANSWER$",
     r"Hence, the answer is: $$ANSWER$$",
     r"<answer>$ANSWER$</answer>",
+    r"\begin{align*} x &= \boxed{ANSWER} \end{align*}" + "\nThis checks out.",
+    r"Answer: \(ANSWER\)",
+    "**The final answer is $ANSWER$.**",
+    "### Final Answer\n\n" + r"\[ANSWER\]",
+    "<answer>\n$$ANSWER$$\n</answer>",
+    "We are done; the answer is:\n\n" + r"$$\boxed{ \textstyle ANSWER }$$" + "\n\n---",
+    r"Thus $\boxed{ANSWER}$ is the final answer ($\text{as desired}$).",
+)
+"""Responses, where an answer may stand that has no dollars."""
+
+_HELD_OUT_PLACES: tuple[str, ...] = (
+    "**Answer**: $ANSWER$",
+    r"Conclusion: $$\boxed{ANSWER}.$$",
+    r"Therefore the final answer is $\boxed{\mathbf{ANSWER}}$.",
+    "Final answer: $ANSWER$.",
+    r"The correct answer is \(ANSWER\).",
+    "1. First.\n2. Then.\n\n" + r"> $\boxed{ANSWER}$",
 )
 """Responses that the verifier was not mended on."""
 

@@ -62,8 +62,25 @@ def point(rng: random.Random) -> Item:
     )
     names = [f"{name}={text}" for name, text in zip("xyz", texts, strict=False)]
     item.same("named", r" \text{ and } ".join(names), r",\quad ".join(names))
-    item.same("big", rf"\big({other}\big)", r"(" + r"\;,\;".join(texts) + r")", held_out=True)
-    item.same("spaced names", r"\ \text{and}\ ".join(names), "; ".join(names), held_out=True)
+    item.same("big", rf"\big({other}\big)", r"(" + r"\;,\;".join(texts) + r")")
+    item.same("spaced names", r"\ \text{and}\ ".join(names), "; ".join(names))
+    item.same(
+        "vector",
+        rf"\vec{{v}} = ({inside})",
+        rf"\left\langle {inside} \right\rangle",
+        rf"Q = \left({other}\right)",
+        rf"\text{{The point is }}({inside})",
+    )
+    item.miss("vector", rf"\vec{{v}} = ({','.join(_changed(texts))})")
+    item.same(
+        "set",
+        rf"\mathbf{{({inside})}}",
+        rf"\text{{Coordinates: }}({inside})",
+        rf"M({inside})",
+        rf"\{{({inside})\}}",
+        held_out=True,
+    )
+    item.miss("set", rf"M({','.join(_changed(texts))})", held_out=True)
     item.miss("order", f"({','.join(texts[::-1])})")
     item.miss("other part", f"({','.join(_changed(texts))})", f"({','.join(texts[:-1])})")
     item.miss("other part", f"({inside},0)", f"({inside},1)")
@@ -111,14 +128,30 @@ def listed(rng: random.Random) -> Item:
         "spaced or",
         r" \quad \text{or} \quad ".join(f"x = {text}" for text in texts),
         "; ".join(f"x={t}" for t in shuffled),
-        held_out=True,
     )
     item.same(
         "set of others",
         r"\{" + ";".join(shuffled) + r"\}",
         r"\lbrace " + ", ".join(texts) + r" \rbrace",
+    )
+    item.same(
+        "listed 2",
+        r"\,\text{or}\,".join(shuffled),
+        rf"x \in \left\lbrace {', '.join(shuffled)} \right\rbrace",
+        rf"x = {joined}\ \mathrm{{or}}\ {others[-1]}",
+        rf"\text{{The solutions are }}{joined}\text{{ and }}{others[-1]}",
+        r"\text{ and }".join(texts),
+    )
+    item.miss("listed 2", r"\,\text{or}\,".join(texts[:-1]) + r"\,\text{or}\,99")
+    item.same(
+        "set",
+        rf"\mathbf{{{', '.join(shuffled)}}}",
+        r" \text{ or } ".join(f"x = {text}" for text in texts),
+        r"\,,\,".join(shuffled),
+        rf"\text{{Roots: }}{', '.join(texts)}",
         held_out=True,
     )
+    item.miss("set", rf"\text{{Roots: }}{', '.join(_changed(texts))}", held_out=True)
     item.miss("several boxes", " and ".join(boxes[:-1]), ", ".join([*boxes, r"$\boxed{99}$"]))
     item.miss("missing", ", ".join(texts[:-1]), rf"\{{{', '.join(texts[:-1])}\}}")
     item.miss("one more", ", ".join([*texts, "99"]))
@@ -139,6 +172,13 @@ def both_signs(rng: random.Random) -> Item:
         "both", rf"x={head}\pm√{b}", rf"{head} ± {root}", rf"\{{{head}-{root},{head}+{root}\}}"
     )
     item.same("both", rf"{head}\mp{root}")
+    item.same(
+        "named",
+        rf"x_{{1,2}} = {gold}",
+        rf"x = {head} \pm \sqrt{{{b}}}",
+        rf"{head}+{root}\text{{ or }}{head}-{root}",
+    )
+    item.same("set", rf"\mathbf{{{gold}}}", rf"t = {gold}", rf"{{{gold}}}", held_out=True)
     item.miss("one", f"{head}+{root}", f"{head}-{root}")
     item.miss("other", rf"{head}\pm\sqrt{{{b + 1}}}", rf"{a + 1}\pm{root}", rf"{head}\pm {b}")
     return item
@@ -173,6 +213,20 @@ def interval(rng: random.Random) -> Item:
             "big",
             rf"x \in \bigl{opening}{a}, {b}\bigr{closing}",
             f"{a} {low} y {high} {b}".replace(r"\le", r"\leqslant"),
+        )
+        item.same(
+            "spaced",
+            rf"\left{opening}\,{a},\,{b}\,\right{closing}",
+            rf"m \in {opening}{a},{b}{closing}",
+            rf"{a} {low} n {high} {b}",
+            rf"\text{{The interval is }}{opening}{a},{b}{closing}",
+        )
+        item.same(
+            "set",
+            rf"\mathbf{{{opening}{a},{b}{closing}}}",
+            rf"{opening}\,{a}\,,\,{b}\,{closing}",
+            rf"I = {opening}{a}, {b}{closing}",
+            rf"\text{{Domain: }}{opening}{a}, {b}{closing}",
             held_out=True,
         )
         item.miss("brackets", f"{'[' if opening == '(' else '('}{a},{b}{closing}")
@@ -197,6 +251,20 @@ def interval(rng: random.Random) -> Item:
     item.same(
         "union",
         rf"x\in(-\infty,{a}{closing}\text{{ or }}x\in {opening}{b},\infty)",
+    )
+    item.same(
+        "spaced",
+        rf"\left(-\infty,{a}\right{closing}\;\cup\;\left{opening}{b},\infty\right)",
+        rf"(-\infty,{a}{closing}\text{{ and }}{opening}{b},\infty)".replace(
+            r"\text{ and }", r"\,\cup\,"
+        ),
+        rf"k \in (-\infty,{a}{closing}\cup {opening}{b},\infty)",
+    )
+    item.same(
+        "set",
+        rf"x \in \left(-\infty; {a}\right{closing} \cup \left{opening}{b}; +\infty\right)",
+        rf"D = (-\infty,{a}{closing}\cup {opening}{b},\infty)",
+        held_out=True,
     )
     item.miss("half", rf"(-\infty,{a}{closing}", rf"{opening}{b},\infty)")
     item.miss("end", rf"(-\infty,{a}{closing}\cup {opening}{c},\infty)", rf"({a},{b})")
@@ -235,6 +303,20 @@ def matrix(rng: random.Random) -> Item:
         "last row",
         gold.replace(r"\end{pmatrix}", r" \\ \end{pmatrix}"),
         rf"\displaystyle{{{gold}}}",
+    )
+    item.same(
+        "spaced",
+        written(texts, "pmatrix", r" \\ ", r" &\, "),
+        f"M = {gold}",
+        written(texts, "bmatrix", r" \\[6pt] "),
+        rf"\text{{The matrix is }}{gold}",
+    )
+    item.same(
+        "set",
+        rf"\mathbf{{M}} = {gold}",
+        written(texts, "pmatrix", r" \\ ", " & ").replace("{pmatrix}", "{bmatrix}"),
+        f"{{{gold}}}",
+        rf"\text{{Answer: }}{gold}",
         held_out=True,
     )
     item.miss(
@@ -285,7 +367,22 @@ def words(rng: random.Random) -> Item:
         rf"\mbox{{{word}}}",
         rf"\text{{{word}.}}",
     )
-    item.same("spaced", rf"\text{{ {word} }}", rf"\textit{{{word}}}", rf"{word}.", held_out=True)
+    item.same("spaced", rf"\text{{ {word} }}", rf"\textit{{{word}}}", rf"{word}.")
+    item.same(
+        "typed 3",
+        rf"\text{{{word}}}\,",
+        rf"\textsf{{{word}}}",
+        rf"\text{{Answer: {word}}}",
+        rf"\mathsf{{{word}}}".replace(" ", "~"),
+    )
+    item.same(
+        "set",
+        rf"\text{{\textbf{{{word}}}}}",
+        rf"\boldsymbol{{\text{{{word}}}}}",
+        rf"\text{{The answer is {word}}}",
+        rf"\Large\text{{{word}}}",
+        held_out=True,
+    )
     item.miss(
         "other word", other, rf"\text{{{other}}}", f"not {word}", f"{word} {other}", word[:-1]
     )

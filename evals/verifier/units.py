@@ -69,10 +69,26 @@ _UNITS: tuple[tuple[str, ...], ...] = (
     (r"\text{ T}\cdot\text{m}", " T m", r"\,\mathrm{T\cdot m}"),
     (r"\text{ photons/s}", " photons/s", r"\text{ photons per second}"),
     (r"\text{ cm}/\text{s}", " cm/s", r"\,\frac{\mathrm{cm}}{\mathrm{s}}"),
-)  # fmt: skip
-"""Spellings of a unit."""
-
-_HELD_OUT: tuple[tuple[str, ...], ...] = (
+    (r"\text{ J}", " J", r"\,\mathrm{J}", " joules"),
+    (r"\text{ mW}", " mW", r"\,\mathrm{mW}", " milliwatts"),
+    (r"\text{ N·m}", " N m", r"\,\mathrm{N\,m}", r"\text{ newton-meters}"),
+    (r"\text{ GHz}", " GHz", r"\,\mathrm{GHz}", " gigahertz"),
+    (r"\text{ kg}", " kg", r"\,\mathrm{kg}", " kilograms"),
+    (r"\text{ cm/s}^2", " cm/s^2", r"\,\mathrm{cm\,s^{-2}}", r"\text{ cm s}^{-2}"),
+    (r"\text{ nF}", " nF", r"\,\mathrm{nF}", " nanofarads"),
+    (r"\text{ C/m}^2", " C/m^2", r"\,\mathrm{C\,m^{-2}}", r"\text{ coulombs per square meter}"),
+    (r"\text{ mol}", " mol", r"\,\mathrm{mol}", " moles"),
+    (r"\text{ kV/m}", " kV/m", r"\,\mathrm{kV\,m^{-1}}", r"\text{ kilovolts per meter}"),
+    (r"\text{ K/km}", " K/km", r"\,\mathrm{K\,km^{-1}}"),
+    (r"\text{ mV}", " mV", r"\,\mathrm{mV}", " millivolts"),
+    (r"\text{ L/s}", " L/s", r"\,\mathrm{L\,s^{-1}}", r"\text{ liters per second}"),
+    (r"\text{ kcal}", " kcal", r"\,\mathrm{kcal}", " kilocalories"),
+    (r"\text{ T}", " T", r"\,\mathrm{T}", " tesla"),
+    (r"\text{ }\mu\text{C}", " µC", r"\,\mathrm{\mu C}", " microcoulombs"),
+    (r"\text{ H}", " H", r"\,\mathrm{H}", " henries"),
+    (r"\text{ Gpc}", " Gpc", r"\,\mathrm{Gpc}", " gigaparsecs"),
+    (r"\text{ weeks}", " weeks", r"\,\mathrm{weeks}"),
+    (r"\text{ kg}\cdot\text{m}^2", " kg m^2", r"\,\mathrm{kg\,m^2}", r"\,\mathrm{kg\cdot m^{2}}"),
     (r"\text{ J/K}", " J/K", r"\,\mathrm{J\,K^{-1}}", r"\text{ joules per kelvin}"),
     (r"\text{ N/m}", " N/m", r"\,\mathrm{N\cdot m^{-1}}", r"\ \text{N m}^{-1}"),
     (r"\text{ kW}", " kW", r"\,\mathrm{kW}", " kilowatts"),
@@ -91,6 +107,26 @@ _HELD_OUT: tuple[tuple[str, ...], ...] = (
     (r"\text{ Mpc}", " Mpc", r"\,\mathrm{Mpc}", " megaparsecs"),
     (r"\text{ μT}", r"\,\mu\text{T}", r"\,\mathrm{\mu T}", " microtesla"),
     (r"\text{ kg/m}^3", " kg/m^3", r"\,\mathrm{kg\,m^{-3}}", r"\ \mathrm{kg}/\mathrm{m}^3"),
+)  # fmt: skip
+"""Spellings of a unit."""
+
+_HELD_OUT: tuple[tuple[str, ...], ...] = (
+    (r"\text{ kN}", " kN", r"\,\mathrm{kN}", " kilonewtons"),
+    (r"\text{ km}", " km", r"\,\mathrm{km}", " kilometers"),
+    (r"\text{ m/s}", " m/s", r"\,\mathrm{m\,s^{-1}}", r"\text{ meters per second}",
+     r"\ \text{m s}^{-1}"),
+    (r"\text{ kPa}", " kPa", r"\,\mathrm{kPa}", " kilopascals"),
+    (r"\text{ mm}", " mm", r"\,\mathrm{mm}", " millimeters"),
+    (r"\text{ J/mol}", " J/mol", r"\,\mathrm{J\,mol^{-1}}", r"\text{ joules per mole}"),
+    (r"\text{ GPa}", " GPa", r"\,\mathrm{GPa}", " gigapascals"),
+    (r"\text{ W}", " W", r"\,\mathrm{W}", " watts"),
+    (r"\text{ MHz}", " MHz", r"\,\mathrm{MHz}", " megahertz"),
+    (r"\text{ kJ}", " kJ", r"\,\mathrm{kJ}", " kilojoules"),
+    (r"\text{ m}^2", " m^2", r"\,\mathrm{m^2}", r"\text{ square meters}"),
+    (r"\text{ hours}", " h", r"\,\mathrm{h}", " hours"),
+    (r"\text{ g/mL}", " g/mL", r"\,\mathrm{g\,mL^{-1}}", r"\text{ grams per milliliter}"),
+    (r"\text{ μA}", " µA", r"\,\mathrm{\mu A}", " microamperes"),
+    (r"\text{ V}", " V", r"\,\mathrm{V}", " volts"),
 )  # fmt: skip
 """Spellings of units that the verifier was not mended on."""
 

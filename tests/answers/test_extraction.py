@@ -151,3 +151,14 @@ def test_a_regex_that_cannot_be_compiled_says_why(regex: str) -> None:
 )
 def test_a_regex_that_repeats_as_people_have_them_do_is_taken(regex: str) -> None:
     assert compiled(regex).groups
+
+
+def test_a_phrase_that_is_set_as_text_in_a_formula_is_part_of_the_answer() -> None:
+    assert extract_answer("Answer:\n$\\textbf{Answer: }781$") == r"\textbf{Answer: }781"
+    assert extract_answer(r"**Final answer:** $\text{Answer: red}$") == "Answer: red"
+    assert extract_answer(r"The answer is $\text{The answer is }7$.") == r"\text{The answer is }7"
+
+
+def test_a_formula_in_brackets_of_tex_is_taken_whole() -> None:
+    assert extract_answer(r"Answer: \(x=8; y=-2\)") == "x=8; y=-2"
+    assert extract_answer("### Final Answer\n\n\\[1. + 2\n\\]") == "1. + 2"

@@ -170,6 +170,8 @@ ANSWERS = [
         "°C",
         "\\log_",
     ),
+    *("\\phantom{", "{+}", "{ ", "\\text{for ", "\\text{the ", "the answer is ", "k\\in "),
+    *("1.\\bar{1}", "1.1", "[1,", "C_1", "^1/_", "x=1\\\\", "\\text{about 1", "(\\approx 1", "\\&"),
 ]
 
 

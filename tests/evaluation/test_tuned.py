@@ -84,6 +84,17 @@ def test_a_recipe_that_tells_of_no_search_is_refused_before_anything_is_scored(
     assert not list(tmp_path.glob("out/*-*"))
 
 
+def test_it_is_said_that_baselines_are_not_searched_by_vllm(tmp_path: Path) -> None:
+    given, seen = write_recipe(tmp_path / "r.yml", tune=TUNE), Seen()
+    with pytest.raises(DotsError, match="arithmetic_ad"):
+        evaluate(
+            given, tasks=["arithmetic_ad"], baselines=["ties-1"], tune_baselines=True,
+            backend="vllm", out=tmp_path / "out", progress=seen,
+        )  # fmt: skip
+    said = "the λ of baselines are searched by backend hf; vllm scores them"
+    assert said in seen.notes
+
+
 def test_baselines_are_searched_as_the_recipe_was(tmp_path: Path) -> None:
     """By the study's settings, which were other ones than the recipe's; and go on from there."""
     given = write_recipe(tmp_path / "r.yml", tune=TUNE)

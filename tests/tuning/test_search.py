@@ -204,6 +204,26 @@ def test_a_point_with_a_score_that_is_no_number_is_left_out(world: World) -> Non
     assert scorer.count("score") == 9
 
 
+@pytest.mark.parametrize("sampler", ["gp", "tpe", "nsga2", "random"])
+def test_a_point_that_was_left_out_is_not_asked_again(world: World, sampler: str) -> None:
+    """Both objectives are best at (0, 0), at a corner, where the method divides by zero."""
+
+    class Corner(Quadratic):
+        def score(
+            self, recipe: Recipe, queries: Sequence[Query], *, seed: int, votes: int | None = None
+        ) -> Scores:
+            scores = super().score(recipe, queries, seed=seed, votes=votes)
+            at = sum(recipe.weights().values())
+            objectives = dict.fromkeys(scores.objectives, -at if at else math.nan)
+            return Scores(objectives=objectives, details=scores.details)
+
+    recipe = world.recipe(sampler=sampler, trials=20, weight=[0, 3], confirm=0)
+    outcome = world.tune(recipe, scorer=Corner)
+    assert len(outcome.trials) + len(outcome.left_out) == 20
+    assert len(outcome.left_out) <= 1
+    assert sampler != "gp" or len(outcome.left_out) == 1
+
+
 def dying(*moments: int) -> Callable[[Any], None]:
     """Before these calls of the scorer, counted from 0, the engine dies."""
     calls = iter(range(1000))

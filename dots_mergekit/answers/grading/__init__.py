@@ -19,6 +19,9 @@ math-verify (`equivalence.MathEquivalence`). The rules:
 - An interval is its inequality: `1<x\le 2` is `(1,2]`.
 - Formulas are the same where they are wherever both are real: `\sqrt{x^2}` is not `x`. A formula
   with an unknown that the other lacks is another one; so is one that takes too long to compare.
+- What introduces an answer (`The answer is`) says nothing, unless it denies. For what it holds
+  (`k\in\mathbb{Z}`) may be left out; two such conditions of one kind must be the same.
+- A value given in two spellings, `3/4 or 0.75`, is that value.
 - Words are compared as words: capitals and white space do not matter.
 """
 
@@ -26,6 +29,7 @@ from __future__ import annotations
 
 from dots_mergekit.answers.equivalence import MathEquivalence, plain_equal
 from dots_mergekit.answers.extraction import extract_answer
+from dots_mergekit.answers.grading.around import contradict, split_condition
 from dots_mergekit.answers.grading.choices import choose
 from dots_mergekit.answers.grading.comparing import Comparison
 from dots_mergekit.answers.grading.normalizing import normalize
@@ -71,6 +75,7 @@ def verify(answer: str, gold: str, equal: MathEquivalence) -> bool:
         return False
     if first == second:
         return True
-    if not (is_parsable(first) and is_parsable(second)):
+    (first, condition), (second, other) = split_condition(first), split_condition(second)
+    if contradict(condition, other) or not (is_parsable(first) and is_parsable(second)):
         return False
     return Comparison(equal).same(parse(first), parse(second))

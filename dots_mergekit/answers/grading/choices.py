@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from dots_mergekit.answers.extraction import extract_answer, unwrap
-from dots_mergekit.answers.grading.normalizing import TYPE
+from dots_mergekit.answers.grading.vocabulary import TYPE
 
 __all__ = ["choose"]
 

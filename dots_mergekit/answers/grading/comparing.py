@@ -9,9 +9,9 @@ from fractions import Fraction
 from dots_mergekit.answers.equivalence import MathEquivalence
 from dots_mergekit.answers.grading.arithmetic import NoNumberError, number
 from dots_mergekit.answers.grading.names import unknowns
-from dots_mergekit.answers.grading.normalizing import END, FUNCTIONS, LONG_WORD
 from dots_mergekit.answers.grading.parsing import Grid, Named, Parsed, Rounded, Several, Value
 from dots_mergekit.answers.grading.units import is_known
+from dots_mergekit.answers.grading.vocabulary import END, FUNCTIONS, LONG_WORD
 
 __all__ = ["Comparison"]
 
@@ -20,6 +20,9 @@ _LONGEST_FORMULA = 256
 
 _MOST_ITEMS = 64
 """Items in a list of which each is looked for in the other list."""
+
+_MOST_SPELLINGS = 3
+"""Spellings of one value side by side, as in `3/4 or 0.75`."""
 
 _MOST_BARS = 8
 """Absolute values in a formula that algebra is asked about, times two."""
@@ -51,13 +54,20 @@ class Comparison:
         if isinstance(a, Value) and isinstance(b, Value):
             return self._same_value(a, b)
         for one, other in ((a, b), (b, a)):
-            if isinstance(one, Several) and one.brackets in ("", "{}") and len(one.items) == 1:
-                return self.same(one.items[0], other)
+            if isinstance(one, Several) and one.brackets in ("", "{}"):
+                return self._is_each(one, other)
         return False
+
+    def _is_each(self, several: Several, one: Parsed) -> bool:
+        """Compare what is alone with the only item, or with one in several spellings."""
+        items = several.items
+        if (several.brackets == "{}" and len(items) > 1) or len(items) > _MOST_SPELLINGS:
+            return False
+        return bool(items) and all(self.same(item, one) for item in items)
 
     def _same_named(self, a: Parsed, b: Parsed) -> bool:
         if isinstance(a, Named) and isinstance(b, Named):
-            if a.name == b.name and self.same(a.what, b.what):
+            if _are_one_name(a.name, b.name) and self.same(a.what, b.what):
                 return True
             return self._same_formula(a.equation, b.equation)
         named, other = (a, b) if isinstance(a, Named) else (b, a)
@@ -107,9 +117,14 @@ class Comparison:
 
     def _same_several(self, a: Several, b: Several) -> bool:
         brackets = {a.brackets, b.brackets}
+        for one, other in ((a, b), (b, a)):
+            if one.brackets == "{}" and other.brackets == "()" and len(one.items) == 1:
+                return self.same(one.items[0], other)
+        if brackets == {"", "()"}:
+            return self._in_order(_by_name(a.items), _by_name(b.items))
         if brackets <= {"", "{}"}:
             return self._in_any_order(a.items, b.items, once="{}" in brackets)
-        return (len(brackets) == 1 or brackets == {"", "()"}) and self._in_order(a.items, b.items)
+        return len(brackets) == 1 and self._in_order(a.items, b.items)
 
     def _in_order(self, a: Sequence[Parsed], b: Sequence[Parsed]) -> bool:
         return len(a) == len(b) and all(map(self.same, a, b))
@@ -167,12 +182,36 @@ class Comparison:
             return False
         if self._equal.spent > self._end:
             return False
+        # Algebra takes the e of a power of ten for Euler's number.
+        a, b = str(a if first is None else first), str(b if second is None else second)
         return self._equal.formulas(_for_algebra(a), _for_algebra(b))
+
+
+def _are_one_name(a: str, b: str) -> bool:
+    """Say whether two names are the same, `y(x)` and `y` or `f(x)` and `y` among them."""
+    if a == b:
+        return True
+    return {_FUNCTION_OF.sub("y", a), _FUNCTION_OF.sub("y", b)} == {"y"}
+
+
+_FUNCTION_OF = re.compile(r"[fy]\(x\)")
+
+
+def _by_name(items: Sequence[Parsed]) -> Sequence[Parsed]:
+    """Order `y=2, x=1` as a point has its coordinates."""
+    names = [item.name for item in items if isinstance(item, Named)]
+    if (
+        len(names) < len(items)
+        or len(set(names)) < len(names)
+        or not set(names) <= set("xyzuvwabc")
+    ):
+        return items
+    return sorted(items, key=lambda item: item.name if isinstance(item, Named) else "")
 
 
 def _folded(words: str) -> str:
     """Write words without capitals, white space and punctuation, but for that in numbers."""
-    return re.sub(r"[\s\"“”'‘’!?{}$]|(?<!\d)[.,;]|[.,;](?!\d)", "", words.casefold())
+    return re.sub(r"[\s\"“”'‘’`!?{}$]|(?<!\d)[.,;]|[.,;](?!\d)", "", words.casefold())
 
 
 def _worth(value: Value) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from dots_mergekit.answers.grading.normalizing import END
+from dots_mergekit.answers.grading.vocabulary import END
 
 __all__ = ["ONE_NAME", "UNKNOWN", "is_asked", "is_name", "unknowns"]
 

@@ -7,11 +7,13 @@ import unicodedata
 from collections.abc import Callable
 from functools import lru_cache
 
-from dots_mergekit.answers.extraction import TYPE_COMMANDS, extract_answer, unwrap
+from dots_mergekit.answers.extraction import extract_answer, unwrap
+from dots_mergekit.answers.grading.around import without_introduction
+from dots_mergekit.answers.grading.layout import without_layout
+from dots_mergekit.answers.grading.vocabulary import END, FUNCTIONS
 
-__all__ = ["END", "FUNCTIONS", "LONG_WORD", "TYPE", "normalize"]
+__all__ = ["normalize"]
 
-TYPE = re.compile(rf"\\(?:{TYPE_COMMANDS})\s*\{{([^{{}}]*)\}}")
 _RAISED = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺]+")
 _COMPOSED = {"º": "°", "˚": "°", "′": "'", "″": "''"}
 """Signs that Unicode's compatibility form would take apart, or for others."""
@@ -19,6 +21,7 @@ _SIGNS = {
     "**": "^",
     "−": "-",
     "–": "-",
+    "—": "-",
     "⁄": "/",
     "÷": "/",
     "×": r"\cdot ",
@@ -44,23 +47,20 @@ _SIGNS = {
     "∈": r"\in ",
     "∅": r"\emptyset ",
     "ℝ": r"\mathbb{R}",
+    "ℤ": r"\mathbb{Z}",
+    "∶": ":",
+    "⌊": r"\lfloor ",
+    "⌋": r"\rfloor ",
+    "⌈": r"\lceil ",
+    "⌉": r"\rceil ",
 }
-FUNCTIONS = (
-    "sqrt|sinh|cosh|tanh|sin|cos|tan|cot|sec|csc|arcsin|arccos|arctan|ln|log|exp|max|min|gcd|lcm|pi"
-)
-END = r"(?![A-Za-z])"
-"""Where the name of a command ends."""
-
-LONG_WORD = re.compile(rf"(?<![\\A-Za-z])(?!(?:{FUNCTIONS}){END})[^\W\d_]{{4,}}")
-"""A word rather than factors side by side."""
-
-_ALONE = r"(?<![\w.,}\\])(?<!\d\s)"
-"""Where a number may begin that is not the rest of another."""
+_AFTER_DIGIT = re.compile("(?<=\\d)(?=[¼-¾⅐-⅞])")
+"""Between a whole number and the fraction that makes it a mixed one."""
 _TEXT = r"\\(?:text|textrm|textnormal|mathrm|mbox|rm)"
-
-
-def _joined(digits: re.Match[str]) -> str:
-    return "".join(digits[0].split())
+_SET = r"\\(?:text|textrm|textbf|textit|emph|mathrm|mathsf|rm)\s*"
+_C = r"(?:C|\\(?:mathrm|text)\s*\{C\})"
+"""As in `C_5^2`, a number of combinations."""
+_ABOUT = r"(?:approximately|about|approx\.?|roughly)"
 
 
 def _primes(match: re.Match[str]) -> str:
@@ -70,18 +70,75 @@ def _primes(match: re.Match[str]) -> str:
 _REWRITES: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = tuple(
     (re.compile(pattern), new)
     for pattern, new in (
-        (r"\\\\\s*\[-?[\d.]+\s*(?:pt|em|ex|mm|cm|in|bp)\]", r"\\\\\\\\"),
-        (r"(?<=\d)\{\\,\}(?=\d{3}(?!\d))", ""),
-        (r"(?<=\d)\{,\}(?=\d)|(?<=\d),\\!\s*(?=\d)", ","),
-        (r"(?<=\d)\\[,;: ]\s*(?=\d{3}(?!\d))", ""),
-        (r"(?<!\\)\\!", ""),
-        (r"(?<!\\)\\[,;: ]|~|\\q?quad" + END, " "),
-        (r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|n?olimits|limits)" + END, ""),
-        (r"\\(?:small|large|Large|LARGE|huge|Huge)" + END, ""),
-        (r"(?<!\\)\\+$", ""),
-        (rf"{_ALONE}\d{{1,3}}(?:\s\d{{3}})+(?![\d/^!(]|\s\d|\.\d{{4}})", _joined),
-        (r"(?<=\d)\s*[xX]\s*10\s*(?=\^)", r"\\cdot 10"),
-        (r"\\(?:text|mathrm|mbox)\{\s*\}|\\(?:bf|rm|it)" + END, ""),
+        # Powers of ten, and what else a calculator writes.
+        (
+            rf"(?<=[\d.])\s*(?:[xX]|{_SET}\{{\s*[xX]\s*\}}|\\(?:bullet|centerdot){END})\s*10\s*(?=\^)",
+            r"\\cdot 10",
+        ),
+        (rf"(?<=\d)\s*{_SET}\{{\s*[eE]\s*([-+]?\d{{1,3}})\s*\}}(?!\d)", r"e\1"),
+        (
+            rf"(?<=\d)\s*{_SET}\{{\s*(?:e\s*\}}\s*\{{|E\s*\}}\s*\{{?)([-+]\d{{1,3}})\}}?(?!\d)",
+            r"e\1",
+        ),
+        (r"(?<=\d)\s+(?=10\s*\^)|(?<=\^\d)\s+(?=\d)|(?<=\^\{\d\})\s+(?=\d)", r"\\cdot "),
+        (rf"\\(?:mathrm|operatorname)\s*\{{sqrt\}}|\\surd{END}", r"\\sqrt "),
+        (r"\\root\s*\{?(\d+)\}?\s*\\of(?![A-Za-z])", r"\\sqrt[\1]"),
+        (r"(\d*\.\d*)\\(?:bar|dot|overline)\s*\{?(\d+)\}?(?!\d*\\dot)", r"\1\\overline{\2}"),
+        (r"(\d*\.\d*)\\dot\s*\{?(\d)\}?(\d*)\\dot\s*\{?(\d)\}?", r"\1\\overline{\2\3\4}"),
+        (r"(?<!\d)(\d+\.)\((\d+)\)\Z", r"\1\\overline{\2}"),
+        (rf"(\d*\.\d*?)(\d)\2{{2,}}\\[lc]?dots{END}", r"\1\\overline{\2}"),
+        (rf"\\(?:[lc]?dots|dotso|dotsc){END}", r"\\ldots "),
+        # Fractions and binomials.
+        (r"(?:\{\})?\^\s?\{?(\d+)\}?\s?/\s?_\s?\{?(\d+)\}?", r"\\frac{\1}{\2}"),
+        (r"\\genfrac\s*(?:\{\}){3}\{\d?\}", r"\\frac"),
+        (
+            rf"(?:\{{\}}|(?<![\w}}]))[\^_]\s?\{{?(\d+)\}}?\s?{_C}\s?_\s?\{{?(\d+)\}}?",
+            r"\\binom{\1}{\2}",
+        ),
+        (rf"(?<![\\A-Za-z]){_C}\s?_\s?\{{?(\d+)\}}?\s?\^\s?\{{?(\d+)\}}?", r"\\binom{\1}{\2}"),
+        (r"(\\(?:[dtc]?frac|[dt]?binom)\s*\{[^{}]*\})\s*([A-Za-z\d])", r"\1{\2}"),
+        (r"\\([dtc]?frac)\s*\\pi\s*(?=[A-Za-z\d{])", r"\\\1{\\pi}"),
+        (rf"\\([dtc]?frac)\s*([A-Za-z\d])\s*\\pi{END}", r"\\\1{\2}{\\pi}"),
+        (rf"\\uppi{END}", r"\\pi "),
+        # Signs, and words of several.
+        (r"(?i:\blight-year)", "light year"),
+        (rf"\\(?:colon|ratio){END}", ":"),
+        (rf":=|\\coloneqq{END}", "="),
+        (rf"(?<=\d)\s*{_TEXT}\{{\s*to\s*\}}\s*(?=\d)", ":"),
+        (
+            r"(?<![\d:])(\d{1,2}:\d\d)\s*(?:\\(?:text|mathrm)\{)?\s*([aApP])\.?[mM]\.?\s*\}?\Z",
+            lambda found: f"{found[1]} {found[2].upper()}M",
+        ),
+        (rf"\\vee{END}", r"\\lor "),
+        (rf"\\bigcup{END}|(?<=[)\]])\s*U\s*(?=[(\[])", r"\\cup "),
+        # A value beside another: its rounding, or itself in other words.
+        (r"\\sim(?=\s*\d)", r"\\approx "),
+        (
+            rf"(?<=\S)\s*\(?\s*{_TEXT}\{{\s*\(?(?:or )?{_ABOUT}\s*\}}\s*\$?([\d.,]+)\s*\)?\Z",
+            r"\\approx \1",
+        ),
+        (rf"(?<=\S)\s*{_TEXT}\{{\s*\(?(?:or )?{_ABOUT}\s+([\d.,]+)\)?\s*\}}\Z", r"\\approx \1"),
+        (r"(?<=\S)\s*\(\s*\\approx\s*([\d.,]+)\s*\)\Z", r"\\approx \1"),
+        (
+            rf"(?<=\S)\s*(?:{_TEXT}\{{\s*\(\s*or\s*\}}|\(\s*{_TEXT}\{{\s*or\s*\}})([^()]+)\)\Z",
+            r"\\text{or}\1",
+        ),
+        (rf"\\leqq{END}", r"\\le "),
+        (rf"\\geqq{END}", r"\\ge "),
+        (rf"(?<=[(\[,;+-])(\s*)(?:inf|oo|{_TEXT}\{{inf\}})(?=\s*[)\],;])", r"\1\\infty "),
+        (r"\\l[pP]aren(?![A-Za-z])", "("),
+        (r"\\r[pP]aren(?![A-Za-z])", ")"),
+        (r"\\abs\s*\{([^{}]*)\}", r"|\1|"),
+        (
+            rf"\s*\\&\s*|{_SET}\{{\s*([,;]?)\s*(and|or)\s*\}}",
+            lambda found: rf"\text{{{found[1] or ''}{found[2] or 'and'}}}",
+        ),
+        (
+            r"\^\s*\{\s*\\(?:text|mathrm)\s*\{\s*\^\\circ\s*\}\s*\}|\\textsuperscript\{o\}",
+            r"^\\circ ",
+        ),
+        (r"(?<=_)\s?\{\s?\\(?:text|mathrm)\s?\{\s?([A-Za-z])\s?\}\s?\}", r"\1"),
+        (r"\\(p?matrix)\s*\{([^{}]*)\}", r"\\begin{\1}\2\\end{\1}"),
         (
             r"\\(?:AA" + END + r"|(?:mathring|r)\s*\{\s*(?:\\(?:mathrm|text)\{)?\s*A\s*\}+)",
             " angstrom ",
@@ -90,10 +147,12 @@ _REWRITES: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], .
         (r"\\(?:bm|boldsymbol|underline)(?=\s*\{)|\\(?:text)?color\s*\{[^{}]*\}", ""),
         (rf"{_TEXT}\s?\{{\s?(?:either|both)\s?\}}", ""),
         (rf"_\s?\{{\s?{_TEXT}\s?\{{\s?(\d+)\s?\}}\s?\}}", r"_{\1}"),
+        (rf"_\s?\{{\s?{_TEXT}\s?\{{\s?base\s*(\d*)\s*\}}\s*(\d*)\s*\}}", r"_{\1\2}"),
+        (r"(?<=[\d)}])\s?_\s?\{\s?\((\d+)\)\s?\}", r"_{\1}"),
         (rf"(?<=\d)\s?{_TEXT}\s?\{{\s?\(?(?:in )?base[- ](\d+)\)?\s?\}}", r"_{\1}"),
         (r"\{\}(?=\s?\^)", ""),
-        (rf"{_TEXT}\s?\{{\s?(\d+)\s?\}}(?=\s?_)", r"\1"),
-        (r"\\log\s?_\s?(?:e" + END + r"|\{\s?e\s?\})", r"\\ln "),
+        (rf"(?:{_TEXT}|\\mathbf)\s?\{{\s?(\d+)\s?\}}(?=\s?_)", r"\1"),
+        (r"\\(?:log|mathrm\s*\{\s*log\s*\})\s?_\s?(?:e" + END + r"|\{\s?e\s?\})", r"\\ln "),
         (r"\\[dtc]?frac\s?\{(?:\\mathrm\{d\}|d)\s?y\}\s?\{(?:\\mathrm\{d\}|d)\s?x\}", "y'"),
         (r"\\(?:[dtcs]|nice|flat)frac" + END, r"\\frac"),
         (r"\\[dt]binom" + END, r"\\binom"),
@@ -129,11 +188,6 @@ _REWRITES: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], .
 _WHOLE = tuple(
     (re.compile(pattern, re.DOTALL), new)
     for pattern, new in (
-        # What is said around an answer: `The answer is`, `for all n`, `Option`.
-        (rf"\A\s*{_TEXT}\{{[^{{}}]*\b(?:is|are)[\s:]*\}}(?=.)", ""),
-        (rf"(?<=.)[\s,(]*{_TEXT}\{{\s*,?\s*for (?:all|every|any|each)\b.*\Z", ""),
-        (r"(?<=\S)\s+\([a-z]\s*\\ge\s*\d+\s*\)\Z", ""),
-        (r"\A(?:[Oo]ption|[Cc]hoice)\s+\(?([A-J])\)?\Z", r"\1"),
         # Two inequalities that are one.
         (
             rf"\A([^<>]+?)(<|\\le{END})\s*([a-z])\s*(?:{_TEXT}\{{\s*and\s*\}}|and{END})\s*\3\s*"
@@ -149,6 +203,13 @@ _INFIX = re.compile(
     r"\{((?:[^{}]|\{[^{}]*\})*?)\\(over|choose)(?![A-Za-z])((?:[^{}]|\{[^{}]*\})*)\}"
 )
 _INFIXES = {"over": r"\frac", "choose": r"\binom"}
+_ROWS = re.compile(
+    r"(\\begin\{(?:cases|aligned|gathered)\})?((?:(?!\\begin).)*?)(?(1)\\end\{\w+\})", re.DOTALL
+)
+_INTERVAL = re.compile(r"([\[\](])([^\[\]();,]+[;,][^\[\]();,]+)([\[\])])")
+_INTERVALS = re.compile(
+    rf"(?:[A-Za-z]\\in\s?)?{_INTERVAL.pattern}(?:(?:\\cup\s?|[;,]){_INTERVAL.pattern})*"
+)
 _DEEPEST_ROOT = 8
 _DOLLAR = re.compile(r"(?<!\\)\$")
 _LOOSE = re.compile(r"(?<![A-Za-z\d]) | (?![A-Za-z\d])")
@@ -165,11 +226,12 @@ def normalize(text: str) -> str:
     text = _RAISED.sub(lambda raised: f"^{{{unicodedata.normalize('NFKC', raised[0])}}}", text)
     for sign, new in _COMPOSED.items():
         text = text.replace(sign, new)
-    text = unicodedata.normalize("NFKC", text)
+    text = unicodedata.normalize("NFKC", _AFTER_DIGIT.sub(" ", text))
     dollars = _DOLLAR.findall(text)
     if dollars and len(dollars) % 2 == 0:
         text = _DOLLAR.sub(" ", text)  # formulas in words, and no prices
     text = re.sub(r"\\(?=[%$])", "", text)
+    text = without_introduction(without_layout(text))
     text = _SIGN_OF_ROOT.sub(r"\1{\2}", text)
     for sign, new in _SIGNS.items():
         text = text.replace(sign, new)
@@ -182,7 +244,28 @@ def normalize(text: str) -> str:
         text, changes = _ROOT_OF_BRACKETS.subn(r"\\sqrt\1{\2}", text)
         if not changes:
             break
-    return _LOOSE.sub("", " ".join(unwrap(text).split()))
+    text = _LOOSE.sub("", " ".join(unwrap(text).split()))
+    return _outward(_rows(text))
+
+
+def _rows(text: str) -> str:
+    r"""Write equations one below the other as a list: `x=1\\y=2`, with or without a brace."""
+    match = _ROWS.fullmatch(text)
+    if match is None:
+        return text
+    rows = [row.replace("&=", "=").strip(" ;,") for row in match[2].split(r"\\")]
+    rows = [row for row in rows if row]
+    return ";".join(rows) if all("=" in row and "&" not in row for row in rows) else text
+
+
+def _outward(text: str) -> str:
+    """Write `]1,2[`, brackets that turn outward where an end is open, as `(1,2)`."""
+    if not _INTERVALS.fullmatch(text):
+        return text
+    return _INTERVAL.sub(
+        lambda found: ("(" if found[1] in "](" else "[") + found[2]
+        + (")" if found[3] in "[)" else "]"), text
+    )  # fmt: skip
 
 
 def _infix(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,8 +10,8 @@ from functools import lru_cache
 
 from dots_mergekit.answers.extraction import unwrap
 from dots_mergekit.answers.grading.names import ONE_NAME, UNKNOWN, is_asked, is_name, unknowns
-from dots_mergekit.answers.grading.normalizing import LONG_WORD, TYPE
 from dots_mergekit.answers.grading.units import split_unit
+from dots_mergekit.answers.grading.vocabulary import LONG_WORD, TYPE
 
 __all__ = [
     "Grid",
@@ -93,7 +94,7 @@ _INEQUALITY = r"<|>|\\le(?![A-Za-z])|\\ge(?![A-Za-z])"
 
 _MEMBER = re.compile(rf"(?:{ONE_NAME})\\in(?![A-Za-z])(.+)", re.DOTALL)
 _GRID = re.compile(
-    r"[(\[]?\\begin\{([pb]?matrix|smallmatrix|array)\}(?:\{[clr|]*\})?(.*)\\end\{\1\}[)\]]?",
+    r"[(\[]?\\begin\{([pb]?matrix|smallmatrix|array)\}(?:\{[clr| ]*\})?(.*)\\end\{\1\}[)\]]?",
     re.DOTALL,
 )
 _SUCH_THAT = re.compile(
@@ -104,6 +105,8 @@ _SUCH_THAT = re.compile(
 _EQUALS = r"=|\\approx(?![A-Za-z])"
 _EITHER = re.compile(r"\\(pm|mp)(?![A-Za-z])")
 _LABEL = re.compile(r"[A-Z]{2,}")
+_POINT = re.compile(r"[AMPQ](?=\(.*\)\Z)")
+"""The name of a point right before its coordinates."""
 
 
 def is_parsable(text: str) -> bool:
@@ -173,6 +176,10 @@ def parse(text: str) -> Parsed:
     parts, _ = _split(text, _ITEMS, _THOUSANDS)
     if len(parts) == 1:
         parts, _ = _split(text, r"\\cup(?![A-Za-z])")
+        sets = [parse(part) for part in parts] if len(parts) > 1 else []
+        items = [each.items for each in sets if isinstance(each, Several) and each.brackets == "{}"]
+        if sets and len(items) == len(sets):
+            return Several("{}", tuple(itertools.chain(*items)))
     if len(parts) == 1 and _EITHER.search(text):
         plus = _EITHER.sub(lambda sign: "+" if sign[1] == "pm" else "-", text)
         minus = _EITHER.sub(lambda sign: "-" if sign[1] == "pm" else "+", text)
@@ -241,6 +248,8 @@ def _parse_equation(parts: Sequence[str], text: str) -> Parsed:
 
 def _parse_one(text: str) -> Parsed:
     """Read what is neither a list nor an equation."""
+    if _POINT.match(text) and len(_split(text[2:-1], _ITEMS)[0]) > 1:
+        text = text[1:]
     if enclosed := _enclosed(text):
         brackets, inside = enclosed
         if brackets == "{}" and (such_that := _SUCH_THAT.fullmatch(inside)):

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 
-from dots_mergekit.answers.grading.normalizing import END, LONG_WORD, TYPE
+from dots_mergekit.answers.grading.vocabulary import END, LONG_WORD, TYPE
 
 __all__ = ["is_known", "split_unit"]
 
@@ -34,7 +34,7 @@ _NAMES = {
         "kWh",
         "mas",
         "AU au",
-        "ly lightyear lightyears",
+        "ly lightyear lightyears lyr lyrs",
         "Msun",
         "Lsun",
         "Rsun",
@@ -63,7 +63,7 @@ _NAMES = {
         "degree degrees deg",
         "arcmin arcminute arcminutes",
         "arcsec arcsecond arcseconds",
-        "% percent percentage",
+        "% percent percentage pct",
     )
     for spelling in names.split()
 }
@@ -139,7 +139,10 @@ _SPELLINGS = tuple(
         (rf"\\Omega{END}\s?", " ohm "),
         (r"\}?\s*\^\{?(-?\d+)\}?", r"^\1 "),
         (r"\\[a-z]+\s*\{?|[{}.()]", " "),
+        (r"\bper cent\b", "%"),
         (r"\bper\b", "/"),
+        (r"\blight[- ]years?\b", "ly"),
+        (r"\bmicrons?\b", "um"),
         (r"\bdegrees? ([CF])(?:elsius|ahrenheit)\b", r"deg\1"),
         (r"\bsolar mass(?:es)?\b", "Msun"),
         (r"/", " / "),

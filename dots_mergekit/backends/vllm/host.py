@@ -87,29 +87,12 @@ class VllmHost:
             ) from None
 
     def load(self, path: str) -> VllmLM:
-        """Become a checkpoint.
-
-        Args:
-            path: A folder or a Hub id, with `@revision` where one is named.
-
-        Raises:
-            DotsError: It cannot be loaded as it is.
-            EngineError: The engine died, or its weights are not those of the checkpoint.
-        """
+        """Become a checkpoint, as `Host` says; one on the Hub is fetched whole."""
         self._remove_written()
         return self._ready(functools.partial(self._become, _local(path), f"the model {path}"))
 
     def merge(self, recipe: Recipe, *, seed: int | None = None) -> VllmLM:
-        """Become a merge.
-
-        Args:
-            recipe: Of any method.
-            seed: mergekit's, for methods that draw random masks.
-
-        Raises:
-            DotsError: It cannot be merged, or not loaded as it is.
-            EngineError: The engine died, or its weights are not those of the merge.
-        """
+        """Become a merge, as `Host` says: inside the engine, or by way of a temporary folder."""
         self._remove_written()
         try:
             require_live(recipe)
