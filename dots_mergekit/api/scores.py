@@ -89,6 +89,7 @@ def evaluate(
         EngineError: What runs the models failed three times in a row.
     """
     hire = hiring(wished(workers, ray_address, gpus_per_worker, threads), verbose)
+    crew = {"workers": workers, "ray_address": ray_address, "gpus_per_worker": gpus_per_worker}
     with shown(progress, verbose=verbose) as told, computing(threads):
         recipes = tuple(load_recipe(one) for one in listed(recipe))
         from dots_mergekit.analysis.norms import norms
@@ -96,30 +97,21 @@ def evaluate(
         from dots_mergekit.evaluation.evaluate import Evaluation
         from dots_mergekit.evaluation.evaluate import evaluate as run
 
-        runs: dict[str, Any] = {"backend": backend, "backend_args": backend_args}
-        runs |= {"batch_size": batch_size, "device": device, "force": force}
         evaluation = Evaluation(
-            tasks=tuple(tasks),
-            recipes=recipes,
-            models=tuple(os.fspath(one) for one in listed(model)),
-            baselines=words(baselines),
-            mask_seeds=tuple(mask_seeds),
-            seed=seed,
-            limit=limit,
-            out=Path(out),
-            include_path=tuple(os.fspath(one) for one in listed(include_path)),
-            **runs,
-            training=training_hours,
-        )
+            tasks=tuple(tasks), recipes=recipes, models=_paths(model), baselines=words(baselines),
+            mask_seeds=tuple(mask_seeds), seed=seed, limit=limit, out=Path(out),
+            include_path=_paths(include_path), backend=backend, backend_args=backend_args,
+            batch_size=batch_size, device=device, force=force, training=training_hours,
+        )  # fmt: skip
         if tune_baselines and not evaluation.baselines:
             raise DotsError("`tune_baselines` tunes `baselines`: name some")
         options: dict[str, Any] = {"device": device, "threads": threads, "verbose": verbose}
-        options |= {
-            "workers": workers,
-            "ray_address": ray_address,
-            "gpus_per_worker": gpus_per_worker,
-        }
+        options |= crew
         tune = tuner(recipes[0], told, **options) if tune_baselines else None
         with calm(verbose=verbose):
             known = searched(recipes)
             return run(evaluation, told, norms=norms, tune=tune, searched=known, hire=hire)
+
+
+def _paths(given: PathLike | Sequence[PathLike]) -> tuple[str, ...]:
+    return tuple(os.fspath(one) for one in listed(given))
