@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dots_mergekit.api.given import PathLike, listed, load_recipe
+from dots_mergekit.api.scoring import hiring, wished
 from dots_mergekit.errors import DotsError
 from dots_mergekit.logs import calm
 from dots_mergekit.progress import Progress, shown
@@ -39,6 +40,9 @@ def evaluate(
     force: bool = False,
     training_hours: float | None = None,
     threads: int | None = None,
+    workers: int | None = None,
+    ray_address: str | None = None,
+    gpus_per_worker: float | None = None,
     verbose: bool = False,
     progress: Progress | None = None,
 ) -> Table:
@@ -69,7 +73,12 @@ def evaluate(
         force: Score again what was scored already.
         training_hours: What training the sources took, on one machine or GPU, to say what share of
             it the search took.
-        threads: How many threads compute on CPUs; torch decides if None.
+        threads: How many threads compute on CPUs, in each worker where there are some; torch
+            decides if None, and workers divide the cores.
+        workers: Score so many models side by side, in workers of Ray, as in `tune`; baselines that
+            are tuned are searched by them, too.
+        ray_address: As in `tune`.
+        gpus_per_worker: As in `tune`.
         verbose: Let libraries log, and print every result.
         progress: Is told what goes on; if None, it is shown on stderr or in the notebook.
 
@@ -80,6 +89,8 @@ def evaluate(
         DotsError: A mistake in what was given, named before a model is loaded.
         EngineError: What runs the models failed three times in a row.
     """
+    hire = hiring(wished(workers, ray_address, gpus_per_worker, threads), verbose)
+    crew = {"workers": workers, "ray_address": ray_address, "gpus_per_worker": gpus_per_worker}
     with shown(progress, verbose=verbose) as told, computing(threads):
         recipes = tuple(load_recipe(one) for one in listed(recipe))
         from dots_mergekit.analysis.norms import norms
@@ -87,24 +98,21 @@ def evaluate(
         from dots_mergekit.evaluation.evaluate import Evaluation
         from dots_mergekit.evaluation.evaluate import evaluate as run
 
-        runs: dict[str, Any] = {"backend": backend, "backend_args": backend_args}
-        runs |= {"batch_size": batch_size, "device": device, "force": force}
         evaluation = Evaluation(
-            tasks=tuple(tasks),
-            recipes=recipes,
-            models=tuple(os.fspath(one) for one in listed(model)),
-            baselines=words(baselines),
-            mask_seeds=tuple(mask_seeds),
-            seed=seed,
-            limit=limit,
-            out=Path(out),
-            include_path=tuple(os.fspath(one) for one in listed(include_path)),
-            **runs,
-            training=training_hours,
-        )
+            tasks=tuple(tasks), recipes=recipes, models=_paths(model), baselines=words(baselines),
+            mask_seeds=tuple(mask_seeds), seed=seed, limit=limit, out=Path(out),
+            include_path=_paths(include_path), backend=backend, backend_args=backend_args,
+            batch_size=batch_size, device=device, force=force, training=training_hours,
+        )  # fmt: skip
         if tune_baselines and not evaluation.baselines:
             raise DotsError("`tune_baselines` tunes `baselines`: name some")
         options: dict[str, Any] = {"device": device, "threads": threads, "verbose": verbose}
+        options |= crew
         tune = tuner(recipes[0], told, backend, **options) if tune_baselines else None
         with calm(verbose=verbose):
-            return run(evaluation, told, norms=norms, tune=tune, searched=searched(recipes))
+            known = searched(recipes)
+            return run(evaluation, told, norms=norms, tune=tune, searched=known, hire=hire)
+
+
+def _paths(given: PathLike | Sequence[PathLike]) -> tuple[str, ...]:
+    return tuple(os.fspath(one) for one in listed(given))

@@ -1,4 +1,4 @@
-"""What scores merges for `tune`: here, or in workers that Ray starts here or elsewhere."""
+"""What scores for `tune` and `evaluate`: here, or in workers that Ray starts here or elsewhere."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from dots_mergekit.progress import Progress
 from dots_mergekit.workers import Alone, Crew
 
 if TYPE_CHECKING:
+    from dots_mergekit.evaluation.examining import Examination, Hire
     from dots_mergekit.merging.selections import SelectionFile
     from dots_mergekit.objectives.scores import Generation, Scorer
     from dots_mergekit.recipe import Recipe
     from dots_mergekit.tuning.settings import Settings
     from dots_mergekit.workers.cluster import Wish
 
-__all__ = ["Scoring", "crew_of", "scoring_of", "wished"]
+__all__ = ["Scoring", "crew_of", "hiring", "scoring_of", "wished"]
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def wished(
     gpus: float | None,
     threads: int | None,
     *,
-    synchronous: bool,
+    synchronous: bool = False,
 ) -> Wish | None:
     """Give the workers that are wanted; None where none are.
 
@@ -144,17 +145,48 @@ def crew_of(
     from dots_mergekit.workers.crew import RayCrew
 
     folders = [path for path in recipe.paths if Path(path).is_dir()]
-    engine = options.get("backend_args") or {}
-    wide = engine.get("tensor_parallel_size", 1) * engine.get("pipeline_parallel_size", 1)
     ahead = functools.partial(select_ahead, recipe, kept)
     crew = RayCrew(
         plan,
         wish,
         folders=folders,
-        wide=wide,
+        wide=_wide(options.get("backend_args")),
         kept=kept,
         prepare=(lambda: None) if options.get("on_disk") else ahead,
         progress=progress,
         verbose=verbose,
     )
     return stack.enter_context(crew)
+
+
+def hiring(wish: Wish | None, verbose: bool) -> Hire | None:
+    """Give what finds workers for an evaluation; None where it scores here.
+
+    Args:
+        wish: The workers that are wanted.
+        verbose: Show what workers print.
+    """
+    if wish is None:
+        return None
+
+    def hire(stack: contextlib.ExitStack, given: Examination, progress: Progress) -> Crew:
+        from dots_mergekit.workers.crew import RayCrew
+
+        crew = RayCrew(
+            given,
+            wish,
+            folders=given.folders,
+            wide=_wide(given.options["backend_args"]),
+            progress=progress,
+            verbose=verbose,
+        )
+        return stack.enter_context(crew)
+
+    return hire
+
+
+def _wide(engine: Mapping[str, Any] | None) -> int:
+    """Give the GPUs that an engine spreads over, where there are GPUs."""
+    given = engine or {}
+    wide: int = given.get("tensor_parallel_size", 1) * given.get("pipeline_parallel_size", 1)
+    return wide

@@ -17,6 +17,7 @@ __all__ = [
     "add_backend",
     "add_loudness",
     "add_threads",
+    "add_workers",
     "command",
     "key_values",
     "make_parser",
@@ -76,6 +77,27 @@ def add_threads(group: argparse._ActionsContainer) -> None:
         help="threads that compute on CPUs (default: one for each core); another number may "
         "change scores in their last bits",
     )
+
+
+def add_workers(parser: argparse.ArgumentParser, owned: str) -> argparse._ArgumentGroup:
+    """Add `--workers`, `--ray-address` and `--gpus-per-worker`, and give their group.
+
+    Args:
+        parser: Of the command.
+        owned: What no worker touches.
+    """
+    group = parser.add_argument_group(
+        f"workers, by Ray (pip install dots-mergekit[ray]); this process alone owns the {owned}"
+    )
+    add = group.add_argument
+    add("--workers", metavar="N", type=int, help="score with so many models side by side, each "
+        "with its share of the cores or --threads; on a cluster at most so many")  # fmt: skip
+    add("--ray-address", metavar="A", help="the Ray cluster whose nodes have the workers, "
+        "HOST:PORT or auto: as many as it has room for, also while nodes join and leave (default: "
+        "a Ray of this machine)")  # fmt: skip
+    add("--gpus-per-worker", metavar="G", type=float, help="a whole number, or a share as 0.5 "
+        "(default: what the engine spreads over, if there are GPUs)")  # fmt: skip
+    return group
 
 
 @contextlib.contextmanager

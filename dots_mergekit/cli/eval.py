@@ -12,6 +12,7 @@ from dots_mergekit.cli import (
     add_backend,
     add_loudness,
     add_threads,
+    add_workers,
     command,
     make_parser,
     names,
@@ -67,6 +68,8 @@ examples:
   dots-eval --recipe study/best.yml --tasks dots_math --backend vllm \\
       --backend-args max_model_len=16384
       long answers: one vLLM engine scores all rows, its weights change in place
+  dots-eval --recipe study/best.yml --tasks dots_math --baselines --workers 8
+      a model on each of eight GPUs, scored side by side
 
 Prompts are written with the tokenizer's chat template where it has one. Merges other than of
 `dots` need room for one model in the temporary folder; TMPDIR says where that is.
@@ -103,6 +106,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             force=options.force,
             training_hours=options.training_hours,
             threads=options.threads,
+            workers=options.workers,
+            ray_address=options.ray_address,
+            gpus_per_worker=options.gpus_per_worker,
             verbose=options.verbose,
             progress=progress,
         )
@@ -148,6 +154,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--batch-size", metavar="N", type=int, default=64, help="with hf: responses generated side"
         " by side (default: 64); another one changes a few answers")  # fmt: skip
     add_threads(machine)
+    add_workers(parser, "results")
     add_loudness(parser, "every result")
     return parser
 

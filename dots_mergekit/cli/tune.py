@@ -11,6 +11,7 @@ from dots_mergekit.cli import (
     add_backend,
     add_loudness,
     add_threads,
+    add_workers,
     command,
     make_parser,
     say,
@@ -181,17 +182,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--storage", metavar="URL", help="an Optuna storage in place of study.db in the folder")
     add_threads(machine)
 
-    workers = parser.add_argument_group(
-        "workers, by Ray (pip install dots-mergekit[ray]); this process alone owns the study"
-    )
-    add = workers.add_argument
-    add("--workers", metavar="N", type=int, help="score with so many models side by side, each "
-        "with its share of the cores or --threads; on a cluster at most so many")  # fmt: skip
-    add("--ray-address", metavar="A", help="the Ray cluster whose nodes have the workers, "
-        "HOST:PORT or auto: as many as it has room for, also while nodes join and leave (default: "
-        "a Ray of this machine)")  # fmt: skip
-    add("--gpus-per-worker", metavar="G", type=float, help="a whole number, or a share as 0.5 "
-        "(default: what the engine spreads over, if there are GPUs)")  # fmt: skip
+    add = add_workers(parser, "study").add_argument
     add("--synchronous", action="store_true", help="begin --workers trials together, and the next "
         "ones when all have ended: the same seed gives the same study, whichever worker is "
         "quicker")  # fmt: skip

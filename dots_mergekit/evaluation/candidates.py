@@ -18,7 +18,7 @@ from dots_mergekit.progress import Progress
 from dots_mergekit.recipe import Recipe
 from dots_mergekit.recipe.fingerprint import fingerprint, recognize
 
-__all__ = ["Candidate", "candidates", "single_models"]
+__all__ = ["Candidate", "candidates", "contents", "single_models"]
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,23 @@ class Candidate:
         """What its results are kept under."""
         return ScoredModel(self.name, self.key)
 
+    @property
+    def paths(self) -> Sequence[str]:
+        """The checkpoints that it is made of."""
+        return self.recipe.paths if self.recipe else [self.path]
+
+
+def contents(candidate: Candidate) -> str | None:
+    """Know a candidate by its contents, as they are on this machine; None if it is not there."""
+    if candidate.recipe is None:
+        return fingerprint(candidate.path)
+    key = recognize(candidate.recipe)
+    return key if key is None or candidate.seed is None else f"{key}s{candidate.seed}"
+
 
 def single_models(paths: Iterable[str]) -> list[Candidate]:
     """List models that are scored on their own."""
-    return _named([Candidate(path, "model", fingerprint(path), path) for path in paths])
+    return _named([_known(Candidate(path, "model", None, path)) for path in paths])
 
 
 def candidates(
@@ -97,21 +110,22 @@ def _parents(recipe: Recipe) -> Iterator[Candidate]:
         kind: Kind = "base" if model == recipe.base else "source"
         if model.lora is None:
             path = str(model.model)
-            yield Candidate(path, kind, fingerprint(path), path)
+            yield _known(Candidate(path, kind, None, path))
         else:
             # mergekit merges the adapter, as it will for the recipe.
             content = {"merge_method": "passthrough", "models": [{"model": str(model)}]}
             alone = Recipe(yaml.safe_dump(content), str(model))
-            yield Candidate(str(model), kind, recognize(alone), recipe=alone)
+            yield _known(Candidate(str(model), kind, None, recipe=alone))
 
 
 def _merge(
     name: str, kind: Kind, recipe: Recipe, seed: int | None, search: Cost | None
 ) -> Candidate:
-    key = recognize(recipe)
-    if key is not None and seed is not None:
-        key = f"{key}s{seed}"
-    return Candidate(name, kind, key, recipe=recipe, seed=seed, search=search)
+    return _known(Candidate(name, kind, None, recipe=recipe, seed=seed, search=search))
+
+
+def _known(candidate: Candidate) -> Candidate:
+    return replace(candidate, key=contents(candidate))
 
 
 def _stem(origin: str) -> str:

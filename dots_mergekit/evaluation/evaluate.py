@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import math
@@ -11,27 +12,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dots_mergekit.backends import BACKENDS, open_host, require_options
+from dots_mergekit.backends import BACKENDS, require_options
 from dots_mergekit.backends.devices import require_device
 from dots_mergekit.checking import require_mergeable
-from dots_mergekit.errors import DotsError, NonFiniteError
+from dots_mergekit.errors import DEATHS, DotsError
 from dots_mergekit.evaluation.baselines import chosen
 from dots_mergekit.evaluation.candidates import Candidate, candidates, single_models
 from dots_mergekit.evaluation.cost import Cost
+from dots_mergekit.evaluation.examining import Examination, Hire
 from dots_mergekit.evaluation.making import Made, Norms, baselines, write_baselines
-from dots_mergekit.evaluation.models import open_candidate, require_hosted, require_model
+from dots_mergekit.evaluation.models import require_model
 from dots_mergekit.evaluation.pace import Pace
 from dots_mergekit.evaluation.plots import PICTURES
 from dots_mergekit.evaluation.results import SEED, ResultStore
-from dots_mergekit.evaluation.scoring import mean_score, score
+from dots_mergekit.evaluation.scoring import mean_score
 from dots_mergekit.evaluation.table import Row, Table
-from dots_mergekit.evaluation.tasks import ScoredTask, Suite, load_suite
+from dots_mergekit.evaluation.tasks import Suite, load_suite
 from dots_mergekit.evaluation.tuned import Tune, tune_baselines
 from dots_mergekit.files import remove_leftovers, require_writable, write_bytes, write_text
 from dots_mergekit.messages import and_more
 from dots_mergekit.progress import Progress
 from dots_mergekit.recipe import Recipe
 from dots_mergekit.recipe.fingerprint import version, versions
+from dots_mergekit.workers import Alone, Crew
+from dots_mergekit.workers.asking import ask_all
 
 __all__ = ["Evaluation", "evaluate"]
 
@@ -140,6 +144,7 @@ def evaluate(
     norms: Norms | None = None,
     tune: Tune | None = None,
     searched: Mapping[str, Cost] | None = None,
+    hire: Hire | None = None,
 ) -> Table:
     """Score everything that has no result yet, and write the table.
 
@@ -156,6 +161,7 @@ def evaluate(
         norms: Gives the norms of task vectors, for the baseline that needs them.
         tune: Tunes a baseline; without it none is tuned.
         searched: What it took to find the λ of a recipe, by its origin.
+        hire: Gives workers that score candidates side by side; None scores here.
 
     Raises:
         DotsError: Anything that can be found out before a model is loaded: recipes, models,
@@ -182,7 +188,7 @@ def evaluate(
         deciding=evaluation.deciding,
         circumstances=evaluation.circumstances,
     )
-    _score_missing(evaluation, found, suite, store, progress)
+    _score_missing(evaluation, found, suite, store, progress, hire)
     rows = [_row(candidate, suite, store) for candidate in found]
     reference = next((i for i, row in enumerate(rows) if row.kind == "recipe"), 0)
     provenance = _provenance(evaluation, found, store, suite)
@@ -250,44 +256,54 @@ def _score_missing(
     suite: Suite,
     store: ResultStore,
     progress: Progress,
+    hire: Hire | None,
 ) -> None:
     """Score what has no result that can be used, and keep each as soon as it is there."""
-    todo = _missing(found, suite.tasks, store, evaluation.force, progress)
+    missing = _missing(found, suite.tasks, store, evaluation.force, progress)
     total = len(found) * len(suite.tasks)
-    progress.begin("scoring", total, total - sum(map(len, todo.values())))
-    todo = {candidate: names for candidate, names in todo.items() if names}
+    progress.begin("scoring", total, total - sum(map(len, missing.values())))
+    todo: dict[Candidate, tuple[str, ...]]
+    todo = {candidate: tuple(names) for candidate, names in missing.items() if names}
     if not todo:
         return
-    pace = Pace(sum(suite.tasks[n].questions for names in todo.values() for n in names), progress)
-    with open_host(
-        evaluation.backend,
-        batch_size=evaluation.batch_size,
-        device=evaluation.device,
-        backend_args=evaluation.backend_args,
-    ) as host:
-        require_hosted(host, todo)
-        for candidate, names in todo.items():
-            lm = open_candidate(host, candidate, progress)
-            for name in names:
-                pace.begin(f"{candidate.name}, {name}", suite.tasks[name].questions)
-                try:
-                    mean = _score(evaluation, lm, candidate, suite.tasks[name], store, pace)
-                except NonFiniteError as error:
-                    raise DotsError(f"{candidate.name} cannot be scored: {error}") from error
-                progress.advance(f"{candidate.name}, {name}: {100 * mean:.1f}")
+    questions = sum(suite.tasks[name].questions for names in todo.values() for name in names)
+    pace = Pace(questions, progress)
+    given = _examination(evaluation, tuple(todo), suite)
+    with contextlib.ExitStack() as stack:
+        if hire is None:
+            calls: list[tuple[Candidate, tuple[str, ...]]]
+            crew: Crew = Alone(lambda: given.open(stack, begun=pace.begin, answered=pace.answered))
+            calls = [(one, (name,)) for one, names in todo.items() for name in names]
+        else:  # a worker loads a model once, for all of its tasks
+            crew, calls = hire(stack, given, progress), [*todo.items()]
+        asks = {call: functools.partial(crew.submit, "score", *call) for call in calls}
+        # A crew of several has asked again already.
+        deaths = DEATHS if hire is None else 1
+        for (candidate, names), future in ask_all(crew, asks, progress, deaths):
+            for name, results in zip(names, future.result().value, strict=True):
+                store.put(candidate.scored, name, results)
+                if hire is not None:
+                    pace.begin(f"{candidate.name}, {name}", suite.tasks[name].questions)
+                    pace.answered(1.0)
+                mean = 100 * mean_score(results, suite.tasks[name])
+                progress.advance(f"{candidate.name}, {name}: {mean:.1f}")
 
 
-def _score(
-    evaluation: Evaluation,
-    lm: object,
-    candidate: Candidate,
-    task: ScoredTask,
-    store: ResultStore,
-    pace: Pace,
-) -> float:
-    results = score(lm, task, seed=evaluation.seed, limit=evaluation.limit, answered=pace.answered)
-    store.put(candidate.scored, task.task.task_name, results)
-    return mean_score(results, task)
+def _examination(evaluation: Evaluation, found: tuple[Candidate, ...], suite: Suite) -> Examination:
+    return Examination(
+        candidates=found,
+        tasks=evaluation.tasks,
+        include_path=evaluation.include_path,
+        limit=evaluation.limit,
+        seed=evaluation.seed,
+        backend=evaluation.backend,
+        options={
+            "batch_size": evaluation.batch_size,
+            "device": evaluation.device,
+            "backend_args": evaluation.backend_args,
+        },
+        suite=suite,
+    )
 
 
 def _missing(

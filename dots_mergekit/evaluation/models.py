@@ -9,10 +9,9 @@ from typing import Any
 from dots_mergekit.backends import Host
 from dots_mergekit.checking.checkpoints import read_checkpoint
 from dots_mergekit.checking.tokenizers import own_tokenizer
-from dots_mergekit.errors import DEATHS, DotsError, EngineError
+from dots_mergekit.errors import DotsError, EngineError
 from dots_mergekit.evaluation.candidates import Candidate
 from dots_mergekit.messages import first_line
-from dots_mergekit.progress import Progress
 
 __all__ = ["open_candidate", "require_hosted", "require_model"]
 
@@ -50,31 +49,22 @@ def require_hosted(host: Host, found: Iterable[Candidate]) -> None:
     Raises:
         DotsError: One of them, or of the models that it is merged from.
     """
-    paths = [path for one in found for path in (one.recipe.paths if one.recipe else [one.path])]
-    for path in dict.fromkeys(paths):
+    for path in dict.fromkeys(path for one in found for path in one.paths):
         host.require(path)
 
 
-def open_candidate(host: Host, candidate: Candidate, progress: Progress) -> Any:
+def open_candidate(host: Host, candidate: Candidate) -> Any:
     """Load a checkpoint, or make a merge; give it as lm-eval takes it.
-
-    An engine that dies over it is started again, a few times.
 
     Raises:
         DotsError: It cannot be loaded.
-        EngineError: The engine failed three times in a row.
+        EngineError: The engine died over it.
     """
-    for deaths in range(1, DEATHS + 1):
-        try:
-            if candidate.recipe is None:
-                return host.load(candidate.path)
-            return host.merge(candidate.recipe, seed=candidate.seed)
-        except EngineError as error:
-            if deaths == DEATHS:
-                raise EngineError(
-                    f"{deaths} times in a row the engine failed with {candidate.name}. {error}"
-                ) from error
-            progress.note(f"loading {candidate.name} again: {error}")
-        except DotsError as error:
-            raise DotsError(f"{candidate.name} cannot be scored: {error}") from error
-    raise AssertionError("unreachable")
+    try:
+        if candidate.recipe is None:
+            return host.load(candidate.path)
+        return host.merge(candidate.recipe, seed=candidate.seed)
+    except EngineError as error:
+        raise EngineError(f"{candidate.name}: {error}") from error
+    except DotsError as error:
+        raise DotsError(f"{candidate.name} cannot be scored: {error}") from error

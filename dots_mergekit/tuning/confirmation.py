@@ -12,7 +12,6 @@ from dots_mergekit.errors import DotsError, NonFiniteError
 from dots_mergekit.objectives.queries import Query
 from dots_mergekit.objectives.scores import Scores
 from dots_mergekit.progress import Progress
-from dots_mergekit.tuning.asking import ask_all
 from dots_mergekit.tuning.choice import pick, ranking
 from dots_mergekit.tuning.seeds import seed_for
 from dots_mergekit.tuning.seen import keep_seen
@@ -21,6 +20,7 @@ from dots_mergekit.tuning.space import apart
 from dots_mergekit.tuning.study import Study
 from dots_mergekit.tuning.trials import SecondLook, Trial
 from dots_mergekit.workers import Crew, Done
+from dots_mergekit.workers.asking import ask_all
 
 __all__ = ["choose"]
 

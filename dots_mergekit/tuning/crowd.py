@@ -18,12 +18,12 @@ from dots_mergekit.objectives.consensus import soft_labels
 from dots_mergekit.objectives.queries import Query
 from dots_mergekit.objectives.scores import Generation, Scores
 from dots_mergekit.progress import Progress
-from dots_mergekit.tuning.asking import ask_all
 from dots_mergekit.tuning.seeds import seed_for
 from dots_mergekit.tuning.seen import answered_of
 from dots_mergekit.tuning.space import Point, crowd
 from dots_mergekit.tuning.study import CROWD, Study
 from dots_mergekit.workers import Crew, Done
+from dots_mergekit.workers.asking import ask_all
 
 __all__ = ["known_scores", "labelled"]
 

@@ -12,7 +12,6 @@ import optuna
 from dots_mergekit.errors import DotsError, EngineError, NonFiniteError
 from dots_mergekit.objectives.queries import Query
 from dots_mergekit.progress import Progress
-from dots_mergekit.tuning.asking import require_hope
 from dots_mergekit.tuning.budget import Spending
 from dots_mergekit.tuning.choice import ranking
 from dots_mergekit.tuning.collapse import rejection
@@ -32,6 +31,7 @@ from dots_mergekit.tuning.trials import Trial
 from dots_mergekit.tuning.votes import SourceVotes
 from dots_mergekit.tuning.widening import reached, searched, widened
 from dots_mergekit.workers import Crew, Done
+from dots_mergekit.workers.asking import require_hope
 
 __all__ = ["score_trials"]
 

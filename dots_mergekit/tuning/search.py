@@ -16,7 +16,6 @@ from dots_mergekit.objectives.queries import Query, read_pool, write_pool
 from dots_mergekit.objectives.scores import Generation
 from dots_mergekit.progress import Progress, Silent
 from dots_mergekit.recipe import Recipe
-from dots_mergekit.tuning.asking import ask_all
 from dots_mergekit.tuning.confirmation import choose
 from dots_mergekit.tuning.crowd import labelled
 from dots_mergekit.tuning.flight import score_trials
@@ -30,6 +29,7 @@ from dots_mergekit.tuning.study import POOL, VOTES, Study, open_study
 from dots_mergekit.tuning.votes import SourcePoll, SourceVotes
 from dots_mergekit.tuning.widening import edges, reached, widened
 from dots_mergekit.workers import Crew
+from dots_mergekit.workers.asking import ask_all
 
 __all__ = ["search"]
 

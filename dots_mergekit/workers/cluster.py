@@ -16,6 +16,7 @@ from typing import Any
 from dots_mergekit.errors import DotsError, EngineError
 from dots_mergekit.logs import mute
 from dots_mergekit.messages import first_line
+from dots_mergekit.workers.warden import warded
 
 __all__ = ["Share", "Wish", "joined", "require_ray", "share_of"]
 
@@ -24,9 +25,6 @@ _PATIENCE = 20
 
 # Ray gives up on a busy machine where it would have started a little later.
 _STARTS = 3
-
-# Seconds; Ray's own default is a minute.
-_ORPHANED = 20
 
 # What Ray keeps for objects, in bytes: ours are texts and numbers. Its least is 75 MiB.
 _OBJECTS = 100 << 20
@@ -108,9 +106,8 @@ def require_ray() -> None:
 def joined(wish: Wish, wide: int, *, verbose: bool = False) -> Iterator[Share]:
     """Start a Ray on this machine, or join the cluster, and say what each worker gets.
 
-    A Ray that was started ends with the block, with every process of it. Where this process is
-    killed, its workers end at once, and the last of Ray's own agents a minute or two later. Ctrl-C
-    and SIGTERM stay what they were before.
+    A Ray that was started ends with the block, with every process of it, and some seconds after
+    this process where that is killed. Ctrl-C and SIGTERM stay what they were before.
 
     Args:
         wish: The workers that are wanted.
@@ -137,18 +134,18 @@ def joined(wish: Wish, wide: int, *, verbose: bool = False) -> Iterator[Share]:
         cores = max(os.cpu_count() or 1, (wish.count or 1) * (wish.threads or 1))
         options |= {"address": "local", "num_cpus": cores, "include_dashboard": False}
         options |= {"object_store_memory": _OBJECTS}
-        # For so long Ray's agents look for a head that was killed with this process.
-        os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", str(_ORPHANED))
     else:
         _require_answer(wish.address)
         options |= {"address": wish.address}
-    try:
-        with _same_signals(), contextlib.nullcontext() if verbose else mute():
-            _start(options, wish.address)
-        yield share_of(wish, wide, [node["Resources"] for node in ray.nodes() if node["Alive"]])
-    finally:
-        with _same_signals():
-            ray.shutdown()
+    with warded() as started:
+        try:
+            with _same_signals(), contextlib.nullcontext() if verbose else mute():
+                _start(options, wish.address)
+            started()
+            yield share_of(wish, wide, [node["Resources"] for node in ray.nodes() if node["Alive"]])
+        finally:
+            with _same_signals():
+                ray.shutdown()
 
 
 def _require_answer(address: str) -> None:

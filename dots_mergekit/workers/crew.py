@@ -209,7 +209,7 @@ class RayCrew:
     def _refuse(self, member: _Member, why: str) -> None:
         """Let a worker do nothing; an error while those gather who had room from the start."""
         node = member.place.partition(", process")[0]
-        text = f"the node {node} cannot work for this study: {why}"
+        text = f"the node {node} cannot take part: {why}"
         if self._gathering:
             raise DotsError(text)
         member.pending = None
@@ -262,7 +262,7 @@ class RayCrew:
 
         pending = {m.pending: m for m in self._members if m.pending is not None}
         if not pending:
-            raise DotsError("no worker is left that can work for this study")
+            raise DotsError("no worker is left that can take part")
         ray.wait(list(pending), num_returns=1, timeout=_TICK)
         ready, _ = ray.wait(list(pending), num_returns=len(pending), timeout=0)
         for reference in ready:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import json
+import importlib.util
 import os
 import re
 import shutil
@@ -14,12 +13,14 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from commands import finish, left_after, log_of, marked, start, stop, trials, write_search
+from engines import SMALL
+from evaluations import CHECKPOINTS
 
 from dots_mergekit.api.scoring import Scoring
 from dots_mergekit.objectives.queries import read_pool
@@ -32,96 +33,34 @@ from dots_mergekit.tuning.seen import read_seen
 
 pytestmark = pytest.mark.ray
 
-CHECKPOINTS = Path(__file__).resolve().parents[2] / "examples" / "arithmetic" / "checkpoints"
-MARK = "DOTS_TEST_MARK"
+TWO = ("--workers", "2")
 TRIALS = 9
+ANSWERED = ["consistency", "agreement"]
 
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Over the example's checkpoints; trials answer, so that they take a while."""
-    folder = tmp_path_factory.mktemp("recipe")
-    questions = [f"{10 + n}+{20 + 3 * n}=?" for n in range(10)] + ["reverse abcd", "sort dbca"]
-    (folder / "questions.jsonl").write_text(
-        "".join(json.dumps({"prompt": question}) + "\n" for question in questions)
+    return write_search(
+        tmp_path_factory.mktemp("recipe"),
+        objectives=ANSWERED,
+        votes=4,
+        trials=TRIALS,
+        confirm=2,
     )
-    content = {
-        "merge_method": "dots",
-        "base_model": str(CHECKPOINTS / "base"),
-        "models": [
-            {"model": str(CHECKPOINTS / name), "parameters": {"weight": 1.0}}
-            for name in ("sft", "rlvr")
-        ],
-        "parameters": {"density": 0.3},
-        "dtype": "bfloat16",
-        "tune": {
-            "queries": {"source": str(folder / "questions.jsonl"), "size": 6, "votes": 2},
-            "objectives": ["consistency", "agreement"],
-            "votes": 4,
-            "max_tokens": 32,
-            "trials": TRIALS,
-            "confirm": 2,
-        },
-    }
-    (folder / "recipe.yml").write_text(yaml.safe_dump(content, sort_keys=False))
-    return folder / "recipe.yml"
-
-
-def heed_ctrl_c() -> None:
-    """Undo what a shell does to what it runs in the background: there SIGINT is ignored."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-def start(recipe: Path, out: Path, *options: str, mark: str = "") -> subprocess.Popen[bytes]:
-    """Start the real command, with workers; all its processes are known by the mark."""
-    program = Path(sys.executable).with_name("dots-tune")
-    command: list[str | Path] = [program, "--recipe", recipe, "--out", out]
-    with out.with_suffix(".log").open("ab") as log:
-        return subprocess.Popen(
-            [*command, "--threads", "1", *(options or ("--workers", "2"))],
-            env={**os.environ, "HF_HUB_OFFLINE": "1", MARK: mark},
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-            preexec_fn=heed_ctrl_c,
-        )
-
-
-def marked(mark: str) -> list[str]:
-    """The processes that have the mark in their environment."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if f"{MARK}={mark}\0".encode() in (process / "environ").read_bytes():
-                found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode()[:80])
-    return found
-
-
-def left_after(mark: str, seconds: float) -> list[str]:
-    """What is left of a command after so many seconds, or as soon as nothing is."""
-    ends = time.monotonic() + seconds
-    while marked(mark) and time.monotonic() < ends:
-        time.sleep(0.5)
-    return marked(mark)
-
-
-def trials(out: Path) -> list[Mapping[str, str]]:
-    rows = csv.DictReader((out / "trials.csv").open())
-    return [{k: v for k, v in row.items() if "seconds" not in k} for row in rows]
 
 
 @pytest.fixture(scope="module")
 def whole(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The study of a search in batches of two."""
     out = tmp_path_factory.mktemp("whole") / "study"
-    ended = start(recipe, out, "--workers", "2", "--synchronous").wait()
-    assert ended == 0, out.with_suffix(".log").read_text()
+    finish(recipe, out, *TWO, "--synchronous")
     return out
 
 
 def test_batches_give_the_same_study_again(recipe: Path, whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "study"
-    assert start(recipe, out, "--workers", "2", "--synchronous").wait() == 0
+    finish(recipe, out, *TWO, "--synchronous")
     assert len(trials(out)) == TRIALS
     assert trials(out) == trials(whole)
     assert (out / "queries.jsonl").read_text() == (whole / "queries.jsonl").read_text()
@@ -149,30 +88,38 @@ def test_a_worker_scores_as_this_process_does_bit_for_bit(recipe: Path, whole: P
 
 def test_killed_it_leaves_no_process_and_goes_on(recipe: Path, tmp_path: Path) -> None:
     out, mark = tmp_path / "study", uuid.uuid4().hex
-    process = start(recipe, out, mark=mark)
-    while not (out / "trials" / "0002.yml").exists():
-        assert process.poll() is None, out.with_suffix(".log").read_text()
-        time.sleep(0.05)
-    assert len(marked(mark)) > 3
-    process.kill()
-    process.wait()
-    computing = [line for line in left_after(mark, 30) if "Agent" not in line]
-    assert computing == []
-    assert left_after(mark, 150) == []  # two agents of Ray's own wait until they give up
-    assert start(recipe, out).wait() == 0, out.with_suffix(".log").read_text()
+    process = start(recipe, out, *TWO, mark=mark)
+    third = out / "trials" / "0002.yml"
+    assert stop(process, third.exists, signal.SIGKILL) == -signal.SIGKILL
+    assert len(marked(mark)) > 2
+    assert left_after(mark, 60) == []
+    finish(recipe, out, *TWO)
     assert [int(row["trial"]) for row in trials(out)] == [*range(TRIALS)]
     assert len({(row["sft"], row["rlvr"]) for row in trials(out)}) == TRIALS
 
 
+@pytest.mark.vllm
+@pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed")
+def test_two_vllm_engines_score_side_by_side(tmp_path: Path) -> None:
+    """And end with their command, also where that is killed."""
+    recipe = write_search(
+        tmp_path, objectives=ANSWERED, votes=2, trials=100, confirm=0, sampler="random"
+    )
+    out, mark = tmp_path / "study", uuid.uuid4().hex
+    small = ",".join(f"{name}={value}" for name, value in SMALL.items())
+    options = ("--backend", "vllm", "--backend-args", small, *TWO, "--verbose")
+    seventh = out / "trials" / "0006.yml"
+    killed = start(recipe, out, *options, mark=mark)
+    assert stop(killed, seventh.exists, signal.SIGKILL) == -signal.SIGKILL
+    assert left_after(mark, 60) == []
+    assert "2 workers, 1 more trials in flight" in log_of(out).read_text()
+
+
 def test_ctrl_c_saves_and_leaves_no_process(recipe: Path, tmp_path: Path) -> None:
     out, mark = tmp_path / "study", uuid.uuid4().hex
-    process = start(recipe, out, mark=mark)
-    while not (out / "trials" / "0001.yml").exists():
-        assert process.poll() is None, out.with_suffix(".log").read_text()
-        time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGINT)
-    assert process.wait() == 130
-    said = out.with_suffix(".log").read_text()
+    second = out / "trials" / "0001.yml"
+    assert stop(start(recipe, out, *TWO, mark=mark), second.exists, signal.SIGINT) == 130
+    said = log_of(out).read_text()
     assert f"all finished trials are kept in {out}; the same command goes on from there" in said
     assert "Traceback" not in said
     assert left_after(mark, 15) == []
@@ -189,8 +136,8 @@ def deaf() -> Iterator[int]:
 def refusal(recipe: Path, out: Path, *options: str) -> str:
     """The one line that a command ends with, which is a mistake of the user's."""
     process = start(recipe, out, *options)
-    assert process.wait() == 2, out.with_suffix(".log").read_text()
-    said = out.with_suffix(".log").read_text()
+    assert process.wait() == 2, log_of(out).read_text()
+    said = log_of(out).read_text()
     assert "Traceback" not in said
     (line,) = [line for line in said.splitlines() if line.startswith("error: ")]
     return line

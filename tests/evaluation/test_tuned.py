@@ -100,7 +100,7 @@ def test_baselines_are_searched_as_the_recipe_was(tmp_path: Path) -> None:
     given = write_recipe(tmp_path / "r.yml", tune=TUNE)
     study = tmp_path / "study"
     tune(given, out=study, seed=7, trials=4, progress=Seen())
-    out, names = tmp_path / "out", ["ties-1", "linear-1", "karcher"]
+    out, names = tmp_path / "out", ["ties-1", "linear-same", "karcher"]
 
     def run() -> tuple[str, Seen]:
         seen = Seen()

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import csv
-import json
-import os
 import signal
 import sqlite3
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
-import yaml
+from commands import finish, log_of, start, stop, trials, write_search
+from evaluations import CHECKPOINTS
 
 from dots_mergekit.objectives.scores import Scores
 from dots_mergekit.recipe import Recipe
 from dots_mergekit.tuning.again import recorded
 from dots_mergekit.tuning.seen import read_seen
 
-CHECKPOINTS = Path(__file__).resolve().parents[2] / "examples" / "arithmetic" / "checkpoints"
 TRIALS = 23
 
 # Four trials are corners, twelve the crowd, five are proposed: from there on, the ranges are wider.
@@ -33,63 +27,14 @@ SEARCHING = f"trials/{NARROW:04d}.yml"
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not CHECKPOINTS.is_dir():
         pytest.skip("the example's checkpoints are not here")
-    folder = tmp_path_factory.mktemp("recipe")
-    questions = [f"{10 + n}+{20 + 3 * n}=?" for n in range(10)] + ["reverse abcd", "sort dbca"]
-    (folder / "questions.jsonl").write_text(
-        "".join(json.dumps({"prompt": question}) + "\n" for question in questions)
+    return write_search(
+        tmp_path_factory.mktemp("recipe"),
+        weight={"sft": [0.2, 0.4], "rlvr": [0.5, 1.0]},
+        votes=2,
+        trials=TRIALS,
+        widen=[0, 6],
+        confirm=3,
     )
-    content = {
-        "merge_method": "dots",
-        "base_model": str(CHECKPOINTS / "base"),
-        "models": [
-            {"model": str(CHECKPOINTS / name), "parameters": {"weight": 1.0}}
-            for name in ("sft", "rlvr")
-        ],
-        "parameters": {"density": 0.3},
-        "dtype": "bfloat16",
-        "tune": {
-            "queries": {"source": str(folder / "questions.jsonl"), "size": 6, "votes": 2},
-            "weight": {"sft": [0.2, 0.4], "rlvr": [0.5, 1.0]},
-            "votes": 2,
-            "max_tokens": 32,
-            "trials": TRIALS,
-            "widen": [0, 6],
-            "confirm": 3,
-        },
-    }
-    (folder / "recipe.yml").write_text(yaml.safe_dump(content, sort_keys=False))
-    return folder / "recipe.yml"
-
-
-def heed_ctrl_c() -> None:
-    """Undo what a shell does to what it runs in the background: there SIGINT is ignored."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-def start(recipe: Path, out: Path) -> subprocess.Popen[bytes]:
-    """Start the real command in a process group of its own, as a shell does."""
-    with out.with_suffix(".log").open("ab") as log:
-        return subprocess.Popen(
-            [Path(sys.executable).with_name("dots-tune"), "--recipe", recipe, "--out", out],
-            env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-            preexec_fn=heed_ctrl_c,
-        )
-
-
-def finish(recipe: Path, out: Path) -> None:
-    assert start(recipe, out).wait() == 0, out.with_suffix(".log").read_text()
-
-
-def stop(process: subprocess.Popen[bytes], when: Callable[[], bool], number: int) -> int:
-    """Send a signal to a process as soon as its study is so far; give its exit status."""
-    while not when():
-        assert process.poll() is None, "it ended before the moment came"
-        time.sleep(0.005)
-    os.killpg(process.pid, number)
-    return process.wait()
 
 
 def confirming(out: Path) -> bool:
@@ -99,12 +44,6 @@ def confirming(out: Path) -> bool:
     with sqlite3.connect(f"file:{out / 'study.db'}?mode=ro", uri=True) as database:
         keys = database.execute("select key from study_user_attributes").fetchall()
     return any(key.startswith("second look") for (key,) in keys)
-
-
-def trials(out: Path) -> list[Mapping[str, str]]:
-    """Everything that is known of each trial but its times, in their order."""
-    rows = csv.DictReader((out / "trials.csv").open())
-    return [{k: v for k, v in row.items() if "seconds" not in k} for row in rows]
 
 
 def seen(out: Path) -> Mapping[str, str]:
@@ -169,7 +108,7 @@ def test_killed_while(recipe: Path, whole: Path, tmp_path: Path, moment: str) ->
 def test_ctrl_c_saves_and_says_how_to_go_on(recipe: Path, whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "study"
     assert stop(start(recipe, out), (out / "trials/0001.yml").exists, signal.SIGINT) == 130
-    said = out.with_suffix(".log").read_text()
+    said = log_of(out).read_text()
     assert f"all finished trials are kept in {out}; the same command goes on from there" in said
     assert "Traceback" not in said
     known = [list(row.items())[:3] for row in trials(whole)]

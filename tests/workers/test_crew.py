@@ -155,7 +155,7 @@ def test_a_node_with_other_versions_is_refused_with_the_difference(
 ) -> None:
     """At the start that is an error; of one that comes later a note, and it does nothing."""
     bad = node(env_vars={"DOTS_TEST_MARK": "2"})
-    message = r"cannot work for this study: version of toys is 2 there and 1 here"
+    message = r"cannot take part: version of toys is 2 there and 1 here"
     with crew(cluster, Holding(tmp_path), 4) as workers:
 
         def go_on() -> None:

@@ -1,4 +1,4 @@
-"""What a study cannot do without, asked side by side and again when what answers it fails."""
+"""Calls that all must be answered: asked side by side, and again when what answers fails."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ _K = TypeVar("_K")
 
 
 def ask_all(
-    crew: Crew, asks: Mapping[_K, Callable[[], Future[Done]]], progress: Progress
+    crew: Crew,
+    asks: Mapping[_K, Callable[[], Future[Done]]],
+    progress: Progress,
+    deaths: int = DEATHS,
 ) -> Iterator[tuple[_K, Future[Done]]]:
     """Ask everything, as much side by side as there are workers, and give what ends as it ends.
 
@@ -24,14 +27,15 @@ def ask_all(
         crew: The workers.
         asks: Each submits one call to the crew.
         progress: Is told when something is asked again.
+        deaths: So many calls in a row that failed with their engine are the end.
 
     Yields:
         The key of a call and its future, which has ended, and not with an `EngineError`.
 
     Raises:
-        EngineError: Three calls in a row failed with their engine.
+        EngineError: So many calls in a row failed with their engine.
     """
-    left, flight, deaths = list(asks), dict[Future[Done], _K](), 0
+    left, flight, failed = list(asks), dict[Future[Done], _K](), 0
     while left or flight:
         while left and len(flight) < crew.size:
             key = left.pop(0)
@@ -40,23 +44,28 @@ def ask_all(
         for future in [one for one in flight if one.done()]:
             key, error = flight.pop(future), future.exception()
             if isinstance(error, EngineError):
-                deaths += 1
-                require_hope(deaths, error)
+                failed += 1
+                require_hope(failed, error, deaths)
                 progress.note(f"asking again: {error}")
                 left.insert(0, key)
                 continue
-            deaths = 0
+            failed = 0
             yield key, future
 
 
-def require_hope(deaths: int, error: EngineError) -> None:
-    """End the search when so many calls in a row failed with their engine.
+def require_hope(failed: int, error: EngineError, deaths: int = DEATHS) -> None:
+    """End it all when too many calls in a row failed with their engine.
+
+    Args:
+        failed: So many did.
+        error: Of the last one.
+        deaths: So many are the end.
 
     Raises:
-        EngineError: They are three.
+        EngineError: It is the end.
     """
-    if deaths >= DEATHS:
+    if failed >= deaths:
+        often = f"{failed} times in a row the engine failed. " if failed > 1 else ""
         raise EngineError(
-            f"{deaths} times in a row the engine failed. {error}. The study keeps all finished "
-            "trials; the same call goes on from there"
+            f"{often}{error}. What is finished is kept; the same call goes on from there"
         ) from error
