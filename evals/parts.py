@@ -89,7 +89,7 @@ def accuracy(outcome: Outcome, results: Path) -> tuple[float, float]:
 
 def rows(found: Mapping[str, Sequence[Outcome]], out: Path) -> list[tuple[str, ...]]:
     """Evaluate what was chosen, and spell the lines of the table."""
-    lines = []
+    lines: list[tuple[str, ...]] = []
     for name, outcomes in found.items():
         scores = [accuracy(outcome, out / "results") for outcome in outcomes]
         worth = [f"{one.choice.scores.objectives['consensus']:.3f}" for one in outcomes]

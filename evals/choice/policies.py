@@ -391,7 +391,8 @@ def labels_of(given: Array, alike: Array) -> Array:
     mean = given.mean(0)
     mean[:, 1:] *= ~alike[:, None]  # an answer that several sources give counts once
     total = mean.sum(-1, keepdims=True)
-    return np.divide(mean, total, out=np.zeros_like(mean), where=total > 0)
+    found: Array = np.divide(mean, total, out=np.zeros_like(mean), where=total > 0)
+    return found
 
 
 def _likelihoods(world: World, how: str, queries: Array, surer: Array) -> tuple[Array, int]:
@@ -410,11 +411,10 @@ def _likelihoods(world: World, how: str, queries: Array, surer: Array) -> tuple[
     new = np.array([[k >= 0 and k not in row[:i] for i, k in enumerate(row)] for row in used])
     lengths = np.array([one["tokens"] for one in world.kept])
     first = np.where(used >= 0, np.exp(-world.kept_loss[:, np.maximum(used, 0), 3]), 0.0)
-    found = {
-        "sum": lambda: first.sum(-1),
-        "likelier": lambda: first.max(-1),
-        "surer": lambda: np.take_along_axis(first, surer[None, :, None], 2)[..., 0],
-    }[how]()
+    if how == "surer":
+        found = np.take_along_axis(first, surer[None, :, None], 2)[..., 0]
+    else:
+        found = first.sum(-1) if how == "sum" else first.max(-1)
     return found.mean(1), int(lengths[used[new]].sum())
 
 

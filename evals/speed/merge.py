@@ -405,7 +405,7 @@ def time_tensors(folder: Path) -> tuple[float, float]:
     from safetensors import safe_open
 
     kinds = ("base", "sft", "rlvr")
-    files = [safe_open(folder / kind / "model.safetensors", "pt") for kind in kinds]
+    files: list[Any] = [safe_open(folder / kind / "model.safetensors", "pt") for kind in kinds]
     selecting = combining = 0.0
     for name in files[0].keys():  # noqa: SIM118  # it is no dict
         base, *tuned = (file.get_tensor(name).clone() for file in files)
