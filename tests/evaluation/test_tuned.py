@@ -116,10 +116,12 @@ def test_baselines_are_searched_as_the_recipe_was(tmp_path: Path) -> None:
         settings = found.settings
         assert (settings.seed, settings.trials, settings.density) == (7, 4, density)
         assert set(settings.weights.values()) == {(0.5, 2.0)}
-        assert f"| {method}-tuned |" in text
+        # What the search chose may be what a row has already.
+        same = f"{method}-tuned is the same model as"
+        assert f"| {method}-tuned |" in text or any(same in note for note in first.notes)
     assert not (out / "baselines" / "karcher").exists()
     assert "| search h |" in text.splitlines()[0]
-    assert "Training the sources took 0.5: best " in text and "linear-tuned " in text
+    assert "Training the sources took 0.5: best " in text and "ties-tuned " in text
     again, second = run()
     assert again == text
     assert any(line.startswith("trial") for line in first.results)
