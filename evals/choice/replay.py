@@ -200,16 +200,18 @@ def everywhere(
 ) -> Sequence[Regrets]:
     """Run policies on worlds, in this process or in so many workers of Ray."""
     if workers is None:
-        return [_replayed_at(*pair, runs) for pair in pairs]
+        return [replayed_at(*pair, runs) for pair in pairs]
     import ray
+    import replay  # workers find it by that name; what runs as a script has none
 
     with joined(Wish(workers), 1) as share:
-        remote = ray.remote(_replayed_at).options(num_cpus=share.threads)
+        remote = ray.remote(replay.replayed_at).options(num_cpus=share.threads)
         found: list[Regrets] = ray.get([remote.remote(*pair, runs) for pair in pairs])
     return found
 
 
-def _replayed_at(name: str, path: Path, runs: int) -> Regrets:
+def replayed_at(name: str, path: Path, runs: int) -> Regrets:
+    """Run a policy, by its name, on the world in a file."""
     return replayed(POLICIES[name], _world(path), runs)
 
 
