@@ -4,7 +4,8 @@
 
 Scores the merge of README's table with its parents and baselines twice, alike but for the backend,
 on all questions of the example's eight families, greedily, and compares row by row. Both tables are
-kept in OUT. Needs vLLM. Prints Markdown.
+kept in OUT. Needs vLLM. Prints Markdown; it is an error if a row differs by more than three standard
+errors, or if the engine started more than once.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import json
 import logging
 import platform
+import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -121,6 +123,21 @@ def main() -> None:
     )
     versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     print(f"{versions}; Python {platform.python_version()}; {torch.get_num_threads()} threads.")
+    apart = far_apart(theirs, ours)
+    if apart or starts.count != 1:
+        sys.exit(f"rows that differ by more than noise: {apart}; engine starts: {starts.count}")
+
+
+def far_apart(theirs: Table, ours: Table) -> list[str]:
+    """List the rows whose means differ by more than three standard errors."""
+    found = []
+    for one, two in zip(theirs.rows, ours.rows, strict=True):
+        (a, error), (b, _) = (
+            table.average(row, table.headlines[0]) for table, row in ((theirs, one), (ours, two))
+        )
+        if abs(a - b) > 3 * error:
+            found.append(one.name)
+    return found
 
 
 if __name__ == "__main__":
