@@ -4,8 +4,8 @@
 
 Scores the merge of README's table with its parents and baselines twice, alike but for the backend,
 on all questions of the example's eight families, greedily, and compares row by row. Both tables are
-kept in OUT. Needs vLLM. Prints Markdown; it is an error if a row differs by more than three standard
-errors, or if the engine started more than once.
+kept in OUT. Needs vLLM. Prints Markdown; it is an error if a row differs by more than three
+standard errors, or if the engine started more than once.
 """
 
 from __future__ import annotations
