@@ -62,6 +62,7 @@ class Objective:
         needs_votes: It is a function of what the model said itself.
         needs_pseudo_labels: It says nothing of queries without a pseudo-label.
         needs_responses: It says nothing of queries without responses of the source models.
+        needs_soft_labels: A crowd of merges labels the queries for it.
     """
 
     says: str
@@ -71,6 +72,7 @@ class Objective:
     needs_votes: bool = True
     needs_pseudo_labels: bool = False
     needs_responses: bool = False
+    needs_soft_labels: bool = False
 
     def of(self, answered: Sequence[Answered]) -> float:
         """Compute it from what a model answered."""
@@ -135,6 +137,7 @@ OBJECTIVES: Mapping[str, Objective] = {
         asks="likelihood.support_losses",
         needs_votes=False,
         needs_responses=True,
+        needs_soft_labels=True,
     ),
 }
 """Every objective by name, in the order in which they are computed."""

@@ -105,6 +105,11 @@ class Scores:
             answered=answered,
         )
 
+    def anew(self, answered: Sequence[Answered], objectives: Sequence[str]) -> Scores:
+        """Compute scores from what is known of the answers now; the seconds stay."""
+        seconds = {key: value for key, value in self.details.items() if key.startswith("seconds")}
+        return Scores.of(answered, objectives, seconds)
+
     def __str__(self) -> str:
         """Spell the objectives as people read them: `consistency 0.812, agreement 0.640`."""
         return ", ".join(f"{name} {value:.3f}" for name, value in self.objectives.items())

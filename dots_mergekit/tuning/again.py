@@ -166,8 +166,7 @@ def _scores(
     if all(name in known.objectives for name in objectives):
         return known
     answered = read_seen(study.folder, number, again=again)
-    seconds = {key: value for key, value in known.details.items() if key.startswith("seconds")}
-    return Scores.of(answered, objectives, seconds)
+    return known.anew(answered, objectives)
 
 
 def _choose(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
@@ -16,7 +15,7 @@ from dots_mergekit.files import write_text
 from dots_mergekit.foreign import read_json
 from dots_mergekit.objectives.consensus import soft_labels
 from dots_mergekit.objectives.queries import Query
-from dots_mergekit.objectives.scores import Generation, Scores
+from dots_mergekit.objectives.scores import Scores
 from dots_mergekit.progress import Progress
 from dots_mergekit.tuning.seeds import seed_for
 from dots_mergekit.tuning.seen import answered_of
@@ -55,25 +54,23 @@ def labelled(
         DotsError: No merge of the crowd can be scored, or what is kept cannot be read.
         EngineError: See `ask_all`.
     """
-    points = crowd(study.recipe, study.settings)
+    points = {point.key: point for point in crowd(study.recipe, study.settings)}
     if not points:
         return pool
-    path, of = study.folder / CROWD, _fingerprint(study, points, pool)
+    path, of = study.folder / CROWD, study.fingerprint(pool, *points)
     kept = _read(path, of)
     seed = seed_for(study.settings.seed, "search")
     asks = {
-        point.key: functools.partial(
-            crew.submit, "score", point.recipe(study.recipe), pool, seed=seed
-        )
-        for point in points
-        if point.key not in kept
+        key: functools.partial(crew.submit, "score", point.recipe(study.recipe), pool, seed=seed)
+        for key, point in points.items()
+        if key not in kept
     }
     progress.begin("crowd", len(points), len(kept))
     for key, future in ask_all(crew, asks, progress):
-        kept[key] = _member(dict(key), future, progress)
+        kept[key] = _member(points[key], future, progress)
         _write(path, of, kept)
         progress.advance(f"merge {len(kept)} of {len(points)} read what the source models said")
-    members = [kept[point.key].scores for point in points]
+    members = [kept[key].scores for key in points]
     read = [one.answered for one in members if one is not None]
     if not read:
         raise DotsError(
@@ -103,31 +100,17 @@ def known_scores(study: Study, queries: Sequence[Query]) -> dict[Key, tuple[Scor
                 replace(one, soft_label=query.soft_label)
                 for one, query in zip(scores.answered, queries, strict=True)
             ]
-            seconds = {k: v for k, v in scores.details.items() if k.startswith("seconds")}
-            again = Scores.of(answered, study.settings.objectives, seconds)
-            found[key] = again, member.seconds
+            found[key] = scores.anew(answered, study.settings.objectives), member.seconds
     return found
 
 
-def _fingerprint(study: Study, points: Sequence[Point], pool: Sequence[Query]) -> str:
-    """Know what the crowd was asked, and who it is."""
-    asked = [
-        [asdict(query) for query in pool],
-        [getattr(study.settings, name) for name in Generation.model_fields],
-        [point.key for point in points],
-        list(study.identity.items()),
-    ]
-    return hashlib.sha256(json.dumps(asked, default=str).encode()).hexdigest()
-
-
-def _member(where: Mapping[str, float], future: Future[Done], progress: Progress) -> _Member:
+def _member(point: Point, future: Future[Done], progress: Progress) -> _Member:
     try:
         done = future.result()
     except NonFiniteError as error:
         if error.input is not None:
             raise  # a checkpoint is damaged, and no λ mends that
-        spelled = ", ".join(f"{name} {value:.3g}" for name, value in where.items())
-        progress.note(f"the merge at {spelled} does not label the pool: {error}")
+        progress.note(f"the merge at {point} does not label the pool: {error}")
         return _Member(None, 0.0)
     return _Member(done.value, done.seconds)
 

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict
 
 from dots_mergekit.answers.equivalence import MathEquivalence
 from dots_mergekit.errors import DotsError, NonFiniteError
 from dots_mergekit.objectives.prompts import TooLongError
 from dots_mergekit.objectives.queries import Query, read_pool, write_pool
-from dots_mergekit.objectives.scores import Generation
 from dots_mergekit.progress import Progress, Silent
 from dots_mergekit.recipe import Recipe
 from dots_mergekit.tuning.confirmation import choose
@@ -183,13 +179,7 @@ def _source_votes(
     recipes = {name: study.recipe.alone(name) for name in study.recipe.sources}
     count = settings.queries.votes
     seed = seed_for(settings.queries.seed or 0, "queries")
-    asked = [
-        [asdict(query) for query in candidates],
-        [getattr(settings, name) for name in Generation.model_fields],
-        [count, seed],
-        list(study.identity.items()),
-    ]
-    key = hashlib.sha256(json.dumps(asked, default=str).encode()).hexdigest()
+    key = study.fingerprint(candidates, count, seed)
     kept = SourceVotes(study.folder / VOTES, key)
     whole = {n for n, poll in kept.polls.items() if len(poll.votes) == len(candidates)}
     progress.begin("queries", len(recipes), len(whole))

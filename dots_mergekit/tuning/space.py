@@ -8,6 +8,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from dots_mergekit.objectives import OBJECTIVES
 from dots_mergekit.recipe import Recipe
 from dots_mergekit.tuning.ranges import DENSITY_STEP, Range
 from dots_mergekit.tuning.seeds import seed_for
@@ -32,8 +33,8 @@ _DENSITY_OF = "density of "
 # Up to this many dimensions every corner of the box is tried: 2, 4 or 8 points.
 _ALL_CORNERS = 3
 
-# The objective that needs a crowd's labels, and how many merges the crowd has.
-_LABELLED, _CROWD = "consensus", 12
+# How many merges the crowd has.
+_CROWD = 12
 
 # Points are apart from each other if they differ by this share of a range.
 _APART = 0.1
@@ -133,7 +134,7 @@ def crowd(recipe: Recipe, settings: Settings) -> list[Point]:
 
     Twelve points of a Halton sequence over the ranges of λ, scrambled by the seed.
     """
-    if _LABELLED not in settings.objectives:
+    if not any(OBJECTIVES[name].needs_soft_labels for name in settings.objectives):
         return []
     from scipy.stats.qmc import Halton, scale
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from dots_mergekit.errors import DotsError
 from dots_mergekit.files import remove_leftovers, require_writable
 from dots_mergekit.foreign import names_in, read_bytes
+from dots_mergekit.objectives.queries import Query
+from dots_mergekit.objectives.scores import Generation
 from dots_mergekit.recipe import Recipe
 from dots_mergekit.recipe.fingerprint import differences
 from dots_mergekit.tuning.identity import circumstances, identify
@@ -82,6 +85,21 @@ class Study:
     identity: Mapping[str, Any]
     trials: Trials
     notes: tuple[str, ...] = ()
+
+    def fingerprint(self, queries: Sequence[Query], *more: object) -> str:
+        """Know a question to models again: the queries, how they are asked, and of what.
+
+        Args:
+            queries: What is asked.
+            more: What else the answers depend on.
+        """
+        asked = [
+            [asdict(query) for query in queries],
+            [getattr(self.settings, name) for name in Generation.model_fields],
+            list(more),
+            list(self.identity.items()),
+        ]
+        return hashlib.sha256(json.dumps(asked, default=str).encode()).hexdigest()
 
     def keep_pool(self) -> None:
         """Note which pool the trials are scored on, or see that it is still that one.

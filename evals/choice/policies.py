@@ -35,7 +35,6 @@ __all__ = [
     "pool_of",
     "probable",
     "run",
-    "support",
 ]
 
 Array = NDArray[Any]
@@ -224,8 +223,8 @@ def run(policy: Policy, world: World, seed: int) -> Run:
             crowd = rng.permutation(points)[: policy.crowd] if policy.crowd else points
             likely, each = _consensus(world, on, heard, crowd)
         elif policy.screen == "support":
-            likely, _ = support(world, on, heard)
-            each = probable(world, on, heard)[2]
+            ways, _, each = probable(world, on, heard)
+            likely = ways.max(-1).mean(1)
         else:
             likely, each = _likelihoods(world, policy.screen, on, surer)
         if policy.widens:
@@ -365,12 +364,6 @@ def probable(world: World, queries: Array, heard: Array) -> tuple[Array, Array, 
     ]
     found = np.stack([np.minimum(1.0, way.sum(-1)) for way in ways], -1)
     return found, majority[0] == majority[1], int(lengths[flat[new]].sum())
-
-
-def support(world: World, queries: Array, heard: Array) -> tuple[Array, Array]:
-    """Give `support` and `weakest_support` of each point on some queries, as the package does."""
-    likely, _, _ = probable(world, queries, heard)
-    return likely.max(-1).mean(1), likely.mean(1).min(-1)
 
 
 def _consensus(world: World, queries: Array, heard: Array, crowd: Array) -> tuple[Array, int]:
